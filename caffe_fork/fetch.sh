@@ -1,0 +1,151 @@
+#!/bin/bash
+# Make the patched Caffe source tree: fetch.sh FOLDER
+#
+# Takes BVLC Caffe at commit 99bd997 from Debian's source package, or from the
+# user's own checkout where CAFFE_SRC names one (which is copied, never written
+# to), and applies Debian's patches, then ours. FOLDER appears when it is whole;
+# it is made anew when this script, a patch or the checkout changes.
+set -euo pipefail
+
+version=1.0.0+git20180821.99bd997
+orig=caffe_$version.orig.tar.gz
+orig_sha256=e0eb3f06794f7402c77b7dec8e8480273ee1a1bb192e9122b621a69d4147ad0c
+debian=caffe_$version-8.debian.tar.xz
+debian_sha256=07cf073227494a6b07234e40cb5df91db566616593eef9baafdc4d06ad159f21
+suite=bullseye
+# A suite that has left the mirrors is kept here.
+archive=http://archive.debian.org/debian
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/gcrf-caffe
+source_dir=${1:?usage: fetch.sh FOLDER}
+caffe_src=${CAFFE_SRC:-}
+
+die() {
+  echo "fetch.sh: $*" >&2
+  exit 1
+}
+
+# try WHAT COMMAND...: run it, or die in one line with the command's last words.
+try() {
+  local what=$1 log=$work/log
+  shift
+  "$@" >"$log" 2>&1 || die "$what: $(grep . "$log" | tail -n 1 || true)"
+}
+
+# What the tree is made from; the same key means the same tree.
+key() {
+  {
+    cat "$here/fetch.sh" "$here"/patches/*.patch
+    [ -z "$caffe_src" ] || {
+      echo "$caffe_src"
+      find "$caffe_src" \( -name .git -o -path "$caffe_src/build" \) -prune \
+        -o -type f -printf '%P %s %T@\n' | sort
+    }
+  } | sha256sum
+}
+
+has_sha256() { echo "$2  $1" | sha256sum --check --status 2>/dev/null; }
+
+# download FROM: both archives, from this Debian mirror, into $work.
+download() {
+  rm -rf "$work/apt"
+  mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" &&
+    echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+      "$1 $suite main" >"$work/apt/sources.list" || return
+  local options=(-q
+    -o "Dir::Etc::SourceList=$work/apt/sources.list"
+    -o Dir::Etc::SourceParts=/dev/null
+    -o "Dir::State::Lists=$work/apt/lists"
+    -o "Dir::Cache=$work/apt/cache"
+    -o APT::Sandbox::User=
+    -o Acquire::Check-Valid-Until=false
+    -o Acquire::Retries=2 -o Acquire::http::Timeout=30)
+  (
+    cd "$work" && apt-get "${options[@]}" --error-on=any update &&
+      apt-get "${options[@]}" --download-only source "caffe=$version-8"
+  ) >"$work/log" 2>&1
+}
+
+fetch_archives() {
+  if has_sha256 "$cache/$orig" $orig_sha256 &&
+    has_sha256 "$cache/$debian" $debian_sha256; then
+    return
+  fi
+  local mirror
+  # The machine's own mirror: the first one that is not for security updates.
+  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' |
+    grep -v -- security | head -n 1) || true
+  echo "Fetching Caffe's source from ${mirror:-$archive}"
+  download "${mirror:-$archive}" || download "$archive" ||
+    die "cannot fetch Caffe's source; is there a network? $(
+      grep -E '^(E|W|Err)' "$work/log" | head -n 1
+    )"
+  local archive_sha256 name
+  for name in "$orig" "$debian"; do
+    archive_sha256=$orig_sha256
+    [ "$name" = "$orig" ] || archive_sha256=$debian_sha256
+    has_sha256 "$work/$name" $archive_sha256 || die "$name: SHA-256 is $(
+      sha256sum "$work/$name" | cut -d ' ' -f 1
+    ), expected $archive_sha256"
+    try "cannot write $cache" mkdir -p "$cache"
+    try "cannot write $cache/$name" cp "$work/$name" "$cache/$name.tmp"
+    mv "$cache/$name.tmp" "$cache/$name"
+  done
+}
+
+copy_checkout() {
+  tar -C "$caffe_src" --exclude=./.git --exclude=./build \
+    --exclude=./python/caffe/_caffe.so -cf - . | tar -C "$work/tree" -xmf -
+}
+
+# Every file is unpacked with the present time, or else a file that becomes as
+# old as upstream's would not be compiled again.
+unpack() {
+  mkdir "$work/tree"
+  try "cannot unpack $debian" tar -C "$work/tree" -xmf "$cache/$debian"
+  if [ -n "$caffe_src" ]; then
+    try "cannot copy $caffe_src" copy_checkout
+  else
+    try "cannot unpack $orig" tar -C "$work/tree" -xmf "$cache/$orig"
+  fi
+}
+
+apply_patches() {
+  local patch debian_patches
+  mapfile -t debian_patches < \
+    <(sed "s|^|$work/tree/debian/patches/|" "$work/tree/debian/patches/series")
+  for patch in "${debian_patches[@]}" "$here"/patches/*.patch; do
+    # A user's own checkout may hold some of them already.
+    if [ -n "$caffe_src" ] && patch -d "$work/tree" -p1 --batch -R --dry-run \
+      <"$patch" >/dev/null 2>&1; then
+      continue
+    fi
+    patch -d "$work/tree" -p1 --batch --forward --no-backup-if-mismatch -r - \
+      <"$patch" >"$work/log" 2>&1 ||
+      die "$(basename "$patch") does not apply to ${caffe_src:-$orig}: $(
+        grep -m 1 -E "FAILED|find file|ignored|space" "$work/log" || tail -n 1 "$work/log"
+      )"
+  done
+}
+
+if [ -n "$caffe_src" ]; then
+  [ -f "$caffe_src/src/caffe/proto/caffe.proto" ] &&
+    [ -f "$caffe_src/CMakeLists.txt" ] ||
+    die "CAFFE_SRC=$caffe_src holds no src/caffe/proto/caffe.proto, expected a checkout of BVLC Caffe"
+  caffe_src=$(cd "$caffe_src" && pwd)
+fi
+key=$(key)
+[ "$(cat "$source_dir/.made-from" 2>/dev/null)" != "$key" ] || exit 0
+
+work=$source_dir.tmp
+rm -rf "$work"
+mkdir -p "$work" || die "cannot write $work"
+work=$(cd "$work" && pwd)
+fetch_archives
+unpack
+apply_patches
+echo "$key" >"$work/tree/.made-from" || die "cannot write $work/tree"
+rm -rf "$source_dir"
+mv "$work/tree" "$source_dir"
+rm -rf "$work"

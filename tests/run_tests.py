@@ -1,0 +1,97 @@
+"""Run every test suite and end with one line: "N passed, N failed, N skipped".
+
+Example: build/venv/bin/python tests/run_tests.py --build build/cpu
+Exit codes: 0 all passed, 1 a test failed or a suite did not finish.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "build/source"
+UPSTREAM_CPU_TESTS = 1138  # what Caffe at commit 99bd997 has, without those for a GPU
+
+
+def count_results(report):
+    """Return a Counter of "passed", "failed" and "skipped" from a gtest or pytest XML report.
+
+    report: path of the XML file. Tests that a gtest filter left out are not counted.
+    """
+    counts = Counter(passed=0, failed=0, skipped=0)
+    for case in ElementTree.parse(report).iter("testcase"):
+        if case.get("status") == "notrun":
+            continue
+        if case.find("failure") is not None or case.find("error") is not None:
+            counts["failed"] += 1
+        elif case.find("skipped") is not None:
+            counts["skipped"] += 1
+        else:
+            counts["passed"] += 1
+    return counts
+
+
+def run_suite(name, command, report, cwd, env):
+    """Run one suite and return its counts; one that leaves no report counts as one failure."""
+    print(f"\n==== {name}", flush=True)
+    returncode = subprocess.run(command, cwd=cwd, env=env, check=False).returncode
+    try:
+        counts = count_results(report)
+    except (OSError, ElementTree.ParseError):
+        counts = Counter(passed=0, failed=1, skipped=0)
+    if returncode and not counts["failed"]:
+        print(f"{name}: exit status {returncode}, with no failed test", file=sys.stderr)
+        counts["failed"] = 1
+    return counts
+
+
+def summary(counts):
+    return f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped"
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=Path, default=ROOT / "build/cpu", help="the build folder")
+    parser.add_argument("--fast", action="store_true", help="our own tests, without the slow ones")
+    args = parser.parse_args(argv)
+    build = args.build.resolve()
+    env = dict(os.environ, PYTHONPATH=f"{build / 'python'}:{ROOT / 'python_layers'}")
+    env["PATH"] = f"{build / 'tools'}:{Path(sys.executable).parent}:{env['PATH']}"
+    with tempfile.TemporaryDirectory() as folder:
+
+        def gtest(name, program, *options):
+            report = f"{folder}/{program}.xml"
+            command = [build / "test" / program, f"--gtest_output=xml:{report}", *options]
+            return run_suite(name, command, report, SOURCE, env)
+
+        def pytest(name, tests, cwd, *options):
+            report = f"{folder}/{name.split()[0]}.xml"
+            command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *options]
+            return run_suite(name, [*command, tests], report, cwd, env)
+
+        results = {"layers": gtest("layers", "gcrf.testbin")}
+        if not args.fast:
+            upstream = gtest("upstream", "test.testbin", "--gtest_filter=-*GPU*")
+            if upstream["passed"] != UPSTREAM_CPU_TESTS:
+                print(f"upstream: expected {UPSTREAM_CPU_TESTS} passed", file=sys.stderr)
+                upstream["failed"] = max(upstream["failed"], 1)
+            results["upstream"] = upstream
+            nothing = ("-c", os.devnull, "-p", "no:cacheprovider")
+            results["pycaffe"] = pytest("pycaffe", "python/caffe/test", SOURCE, *nothing)
+        fast = ("-m", "not slow") if args.fast else ()
+        results["python"] = pytest("python", "tests", ROOT, *fast)
+    print()
+    for name, counts in results.items():
+        print(f"{name}: {summary(counts)}")
+    total = sum(results.values(), Counter())
+    print(summary(total))
+    return 1 if total["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
