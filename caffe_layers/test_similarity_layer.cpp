@@ -1,0 +1,186 @@
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "caffe/filler.hpp"
+#include "caffe/test/test_caffe_main.hpp"
+#include "gtest/gtest.h"
+#include "neighbourhood.hpp"
+#include "similarity_layer.hpp"
+#include "test_gradient_check.hpp"
+
+namespace caffe {
+
+// Features: 2 images, 2 channels, 3 x 4 pixels, uniform in [0, 1].
+template <typename TypeParam>
+class SimilarityLayerTest : public MultiDeviceTest<TypeParam> {
+  typedef typename TypeParam::Dtype Dtype;
+
+ protected:
+  SimilarityLayerTest() {
+    ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+    bottom_vec_.push_back(&bottom_);
+    top_vec_.push_back(&top_);
+    FillBottom(2, 2, 3, 4);
+  }
+  void FillBottom(int num, int channels, int height, int width) {
+    Caffe::set_random_seed(1701);
+    bottom_.Reshape(num, channels, height, width);
+    UniformFiller<Dtype>(FillerParameter()).Fill(&bottom_);
+  }
+  LayerParameter ParamWithWindow(int window) {
+    LayerParameter param;
+    param.set_name("similarity");
+    param.mutable_similarity_param()->set_window(window);
+    return param;
+  }
+
+  Blob<Dtype> bottom_, top_;
+  vector<Blob<Dtype>*> bottom_vec_, top_vec_;
+};
+
+TYPED_TEST_CASE(SimilarityLayerTest, TestDtypesAndDevices);
+
+TYPED_TEST(SimilarityLayerTest, OneChannelTwoByThreePixelsByHand) {
+  typedef typename TypeParam::Dtype Dtype;
+  const Dtype features[] = {0, 1, 2,  //
+                            1, 3, 0};
+  this->bottom_.Reshape(1, 1, 2, 3);
+  std::copy(features, features + 6, this->bottom_.mutable_cpu_data());
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  ASSERT_EQ("1 2 2 3 (12)", this->top_.shape_string());
+  const double s[] = {
+      0, std::exp(-0.), std::exp(-1.),  // dx = -1: 1 - 1, 2 - 3
+      0, 0, 0,                          // no row below
+      std::exp(-9.), std::exp(-1.), 0,  // dx = 1: 0 - 3, 1 - 0
+      0, 0, 0};
+  for (int i = 0; i < 12; ++i) {
+    EXPECT_NEAR(s[i], this->top_.cpu_data()[i], 1e-6);
+  }
+}
+
+TYPED_TEST(SimilarityLayerTest, Window23Has72PairsInTheirOrder) {
+  const vector<PairOffset> offsets = PairOffsets(23);
+  ASSERT_EQ(72, offsets.size());
+  EXPECT_EQ(1, offsets[0].dy);
+  EXPECT_EQ(-11, offsets[0].dx);
+  EXPECT_EQ(1, offsets[11].dy);
+  EXPECT_EQ(11, offsets[11].dx);
+  EXPECT_EQ(3, offsets[12].dy);
+  EXPECT_EQ(11, offsets[71].dy);
+  EXPECT_EQ(8, PairOffsets(7).size());
+  EXPECT_EQ(2, PairOffsets(5).size());  // 5 / 2 = 2: the odd number 1 only
+}
+
+TYPED_TEST(SimilarityLayerTest, DistantFeaturesHaveSimilarityZeroNotNan) {
+  typedef typename TypeParam::Dtype Dtype;
+  const Dtype features[] = {1e30, -1e30, 1e30, -1e30};
+  this->bottom_.Reshape(1, 1, 2, 2);
+  std::copy(features, features + 4, this->bottom_.mutable_cpu_data());
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  caffe_set(this->top_.count(), Dtype(1), this->top_.mutable_cpu_diff());
+  layer.Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
+  for (int i = 0; i < this->top_.count(); ++i) {
+    EXPECT_EQ(0, this->top_.cpu_data()[i]);
+  }
+  for (int i = 0; i < 4; ++i) { EXPECT_EQ(0, this->bottom_.cpu_diff()[i]); }
+}
+
+TYPED_TEST(SimilarityLayerTest, Gradient) {
+  typedef typename TypeParam::Dtype Dtype;
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
+  ExpectGradients<Dtype>(&layer, this->bottom_vec_, this->top_vec_, {0});
+}
+
+TYPED_TEST(SimilarityLayerTest, GradientWhereTheWindowIsLargerThanTheImage) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->FillBottom(1, 2, 4, 3);
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(9));
+  ExpectGradients<Dtype>(&layer, this->bottom_vec_, this->top_vec_, {0});
+}
+
+TYPED_TEST(SimilarityLayerTest, GradientAlsoAfterANewInputSize) {
+  typedef typename TypeParam::Dtype Dtype;
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  this->FillBottom(1, 3, 2, 5);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_EQ("1 2 2 5 (20)", this->top_.shape_string());
+  ExpectGradients<Dtype>(&layer, this->bottom_vec_, this->top_vec_, {0});
+}
+
+TYPED_TEST(SimilarityLayerTest, OnePixelHasNoNeighbour) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->FillBottom(1, 3, 1, 1);
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(23));
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_EQ(0, this->top_.asum_data());
+  caffe_set(this->top_.count(), Dtype(1), this->top_.mutable_cpu_diff());
+  layer.Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
+  EXPECT_EQ(0, this->bottom_.asum_diff());
+}
+
+TYPED_TEST(SimilarityLayerTest, AGradientThatIsNotWantedIsLeftAlone) {
+  typedef typename TypeParam::Dtype Dtype;
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
+  layer.SetUp(this->bottom_vec_, this->top_vec_);
+  layer.Forward(this->bottom_vec_, this->top_vec_);
+  caffe_set(this->bottom_.count(), Dtype(-7), this->bottom_.mutable_cpu_diff());
+  layer.Backward(this->top_vec_, vector<bool>(1, false), this->bottom_vec_);
+  for (int i = 0; i < this->bottom_.count(); ++i) {
+    EXPECT_EQ(-7, this->bottom_.cpu_diff()[i]);
+  }
+}
+
+TYPED_TEST(SimilarityLayerTest, ResultsDoNotDependOnTheNumberOfThreads) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->FillBottom(2, 7, 21, 35);
+  const int threads = omp_get_max_threads();
+  vector<Dtype> expected_data, expected_diff;
+  for (const int count : {1, 2, 3, 5}) {
+    omp_set_num_threads(count);
+    SimilarityLayer<Dtype> layer(this->ParamWithWindow(11));
+    layer.SetUp(this->bottom_vec_, this->top_vec_);
+    layer.Forward(this->bottom_vec_, this->top_vec_);
+    caffe_copy(this->top_.count(), this->top_.cpu_data(),
+        this->top_.mutable_cpu_diff());
+    layer.Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
+    const Dtype* const data = this->top_.cpu_data();
+    const Dtype* const diff = this->bottom_.cpu_diff();
+    if (count == 1) {
+      expected_data.assign(data, data + this->top_.count());
+      expected_diff.assign(diff, diff + this->bottom_.count());
+    }
+    EXPECT_TRUE(std::equal(expected_data.begin(), expected_data.end(), data));
+    EXPECT_TRUE(std::equal(expected_diff.begin(), expected_diff.end(), diff));
+  }
+  omp_set_num_threads(threads);
+}
+
+TYPED_TEST(SimilarityLayerTest, AWrongWindowIsRejectedWithAReason) {
+  typedef typename TypeParam::Dtype Dtype;
+  for (const int window : {0, 1, 4}) {
+    SimilarityLayer<Dtype> layer(this->ParamWithWindow(window));
+    EXPECT_DEATH(layer.SetUp(this->bottom_vec_, this->top_vec_),
+        "Layer similarity: window is .*, expected an odd number of at least "
+        "3. Set similarity_param");
+  }
+}
+
+TYPED_TEST(SimilarityLayerTest, AWrongShapeIsRejectedWithAReason) {
+  typedef typename TypeParam::Dtype Dtype;
+  this->bottom_.Reshape(vector<int>(3, 2));
+  SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
+  EXPECT_DEATH(layer.SetUp(this->bottom_vec_, this->top_vec_),
+      "Layer similarity: the features have shape 2 2 2 .8., expected N x M x "
+      "H x W");
+}
+
+}  // namespace caffe
