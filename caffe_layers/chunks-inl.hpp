@@ -15,6 +15,9 @@ HWY_BEFORE_NAMESPACE();
 namespace caffe {
 namespace HWY_NAMESPACE {
 
+// Pixels from which a second thread is worth waking.
+constexpr int kParallelPixels = 256;
+
 // Sums that a kernel keeps in registers, for two rows at once.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kMaxChunk = 11;  // of 32 registers

@@ -24,6 +24,7 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using caffe::HWY_NAMESPACE::ForEachChunk;
 using caffe::HWY_NAMESPACE::KeepLoaded;
+using caffe::HWY_NAMESPACE::kParallelPixels;
 
 /// out[c] = row[2 c + parity] for the columns there are; 0 up to half.
 template <class D, typename T>
@@ -34,9 +35,9 @@ HWY_INLINE void HalfRow(
   for (; 2 * (c + lanes) <= width; c += lanes) {
     const auto low = hn::LoadU(d, row + 2 * c);
     const auto high = hn::LoadU(d, row + 2 * c + lanes);
-    hn::StoreU(parity ? hn::ConcatOdd(d, high, low)
-                      : hn::ConcatEven(d, high, low),
-        d, out + c);
+    hn::StoreU(
+        parity ? hn::ConcatOdd(d, high, low) : hn::ConcatEven(d, high, low), d,
+        out + c);
   }
   for (; 2 * c + parity < width; ++c) { out[c] = row[2 * c + parity]; }
   std::fill(out + c, out + half, T(0));
@@ -44,8 +45,8 @@ HWY_INLINE void HalfRow(
 
 /// row[2 c + parity] = half_row[c], row[2 c + 1 - parity] = other[c].
 template <class D, typename T>
-HWY_INLINE void WholeRow(D d, const T* half_row, const T* other, int width,
-    int parity, T* row) {
+HWY_INLINE void WholeRow(
+    D d, const T* half_row, const T* other, int width, int parity, T* row) {
   const T* even = parity ? other : half_row;
   const T* odd = parity ? half_row : other;
   const int lanes = hn::Lanes(d);
@@ -67,8 +68,8 @@ HWY_INLINE void GatherWeights(
     D d, const HalfStep& step, const T* similarities, int y, T* weights) {
   const int lanes = hn::Lanes(d);
   const int across = 2 * step.offsets, reach = across - 1;
-  const T* const end = similarities +
-                       across * step.offsets * step.height * step.width;
+  const T* const end =
+      similarities + across * step.offsets * step.height * step.width;
   for (int i = 0; i < across; ++i) {
     const int dy = 2 * i - reach;
     if (y + dy < 0 || y + dy >= step.height) { continue; }
@@ -76,21 +77,22 @@ HWY_INLINE void GatherWeights(
       const int dx = 2 * j - reach;
       // The pair is stored at its upper end: this pixel or the neighbour.
       const bool upper = dy > 0;
-      const int pair = upper ? dy / 2 * across + j
-                             : -dy / 2 * across + (across - 1 - j);
+      const int pair =
+          upper ? dy / 2 * across + j : -dy / 2 * across + (across - 1 - j);
       const T* const row =
-          similarities + (pair * step.height + std::min(y, y + dy)) * step.width;
+          similarities +
+          (pair * step.height + std::min(y, y + dy)) * step.width;
       const int shift = step.parity + (upper ? 0 : dx);
       // Neighbours exist for c in [begin, stop): 0 <= 2 c + parity + dx < W.
       const int begin = std::max(0, (1 - dx - step.parity) / 2);
-      const int stop = std::max(begin,
-          (std::min(step.width, step.width - dx) - step.parity + 1) / 2);
+      const int stop = std::max(
+          begin, (std::min(step.width, step.width - dx) - step.parity + 1) / 2);
       T* const out = weights + (i * across + j) * step.half;
       for (int c = 0; c < step.half; c += lanes) {
         const T* const in = row + shift + 2 * c;
         if (in >= similarities && in + 2 * lanes <= end) {
-          const auto even = hn::ConcatEven(
-              d, hn::LoadU(d, in + lanes), hn::LoadU(d, in));
+          const auto even =
+              hn::ConcatEven(d, hn::LoadU(d, in + lanes), hn::LoadU(d, in));
           const auto inside = hn::AndNot(hn::FirstN(d, std::max(0, begin - c)),
               hn::FirstN(d, std::max(0, stop - c)));
           hn::Store(hn::IfThenElseZero(inside, even), d, out + c);
@@ -158,8 +160,8 @@ HWY_INLINE void SumNeighbours(D d, const HalfStep& step, const T* source,
                             step.parity + c;
         const T* row_weights[kRows];
         for (int row = 0; row < kRows; ++row) {
-          row_weights[row] = weights + row * weights_row +
-                             (i - row) * across * step.half + c;
+          row_weights[row] =
+              weights + row * weights_row + (i - row) * across * step.half + c;
         }
         if (kRows == 2 && i == 0) {
           AddTaps<0, 1>(
@@ -226,8 +228,8 @@ HWY_INLINE void Multiply(D d, const T* matrix, int channels, int half,
         }
       }
       for (int k = 0; k < kChannels; ++k) {
-        hn::StoreU(finish(first + k, c, sums[k]), d,
-            out + (first + k) * half + c);
+        hn::StoreU(
+            finish(first + k, c, sums[k]), d, out + (first + k) * half + c);
       }
     }
   });
@@ -260,7 +262,7 @@ void ForwardRows(const HalfStep& step, const Eigenbasis<T>& compatibility,
   const int message_row = (channels + 1) * half;
   const int weights_count = 8 * step.offsets * step.offsets * half;
   const int pairs = 2 * step.offsets * step.offsets;
-#pragma omp parallel
+#pragma omp parallel if (step.num * height * width >= kParallelPixels)
   {
     const auto scratch =
         hwy::AllocateAligned<T>(weights_count + 3 * channels * half);
@@ -303,8 +305,9 @@ void ForwardRows(const HalfStep& step, const Eigenbasis<T>& compatibility,
           HalfRow(d, unary + ((n * channels + k) * height + y) * width, width,
               step.parity, half, r);
           for (int c = 0; c < half; c += lanes) {
-            hn::Store(hn::NegMulAdd(hn::LoadU(d, degree + c), hn::Load(d, r + c),
-                          hn::LoadU(d, message + k * half + c)),
+            hn::Store(
+                hn::NegMulAdd(hn::LoadU(d, degree + c), hn::Load(d, r + c),
+                    hn::LoadU(d, message + k * half + c)),
                 d, residual + k * half + c);
           }
         }
@@ -338,7 +341,7 @@ void BackwardUpdateRows(const HalfStep& step,
   const int source_row = (channels + 1) * step.stride;
   const int message_row = (channels + 1) * half;
   const int plane = step.num * height * half;
-#pragma omp parallel
+#pragma omp parallel if (step.num * height * width >= kParallelPixels)
   {
     const auto scratch = hwy::AllocateAligned<T>((4 * channels + 1) * half);
     T* const gradient = scratch.get();
@@ -358,8 +361,8 @@ void BackwardUpdateRows(const HalfStep& step,
             gradient + k * half);
         HalfRow(d, top + offset, width, step.parity, half, mean + k * half);
       }
-      Couple(d, compatibility, channels, half, degree, gradient, rotated,
-          coupled);
+      Couple(
+          d, compatibility, channels, half, degree, gradient, rotated, coupled);
       T* const out = weighted + row * source_row;
       for (int k = 0; k <= channels; ++k) {
         T* const margins = out + k * step.stride;
@@ -379,9 +382,8 @@ void BackwardUpdateRows(const HalfStep& step,
           hn::Store(q, d, gradient + k * half + c);
           T* const residual = residuals + k * plane + row * half + c;
           hn::StoreU(q, d, residual);
-          hn::StoreU(
-              hn::NegMulAdd(s, mu, hn::LoadU(d, message + k * half + c)), d,
-              residual + channels * plane);
+          hn::StoreU(hn::NegMulAdd(s, mu, hn::LoadU(d, message + k * half + c)),
+              d, residual + channels * plane);
         }
         hn::StoreU(
             hn::Neg(dot), d, out + channels * step.stride + step.margin + c);
@@ -405,7 +407,7 @@ void BackwardMeansRows(const HalfStep& step, const T* similarities,
   const int message_row = (channels + 1) * half;
   const int weights_count = 8 * step.offsets * step.offsets * half;
   const int pairs = 2 * step.offsets * step.offsets;
-#pragma omp parallel
+#pragma omp parallel if (step.num * height * width >= kParallelPixels)
   {
     const auto scratch =
         hwy::AllocateAligned<T>(weights_count + 3 * message_row + 2 * half);
@@ -430,9 +432,8 @@ void BackwardMeansRows(const HalfStep& step, const T* similarities,
           T* const sum = sums + (y - first) * message_row + k * half;
           HalfRow(d, top_diff + offset, width, other.parity, half, gradient);
           for (int c = 0; c < half; c += lanes) {
-            hn::Store(
-                hn::Add(hn::Load(d, gradient + c), hn::Load(d, sum + c)), d,
-                sum + c);
+            hn::Store(hn::Add(hn::Load(d, gradient + c), hn::Load(d, sum + c)),
+                d, sum + c);
           }
           WholeRow(d, sum, zeros, width, other.parity, means_diff + offset);
         }
@@ -477,7 +478,7 @@ void BackwardSimilaritiesRows(const HalfStep& step, const T* kept_means,
   const int height = step.height, width = step.width, half = step.half;
   const int across = 2 * step.offsets;
   const int source_row = (step.channels + 1) * step.stride;
-#pragma omp parallel
+#pragma omp parallel if (step.num * height * width >= kParallelPixels)
   {
     const auto scratch = hwy::AllocateAligned<T>(2 * across * half);
     T* const updated_upper = scratch.get();
@@ -515,26 +516,68 @@ void BackwardSimilaritiesRows(const HalfStep& step, const T* kept_means,
   }
 }
 
-#define GMF_KERNELS(Suffix, T)                                               \
-  void Forward##Suffix(const HalfStep& step,                                 \
-      const Eigenbasis<T>& compatibility, const T* means, const T* unary,    \
-      const T* similarities, T* kept_means, T* messages, T* top) {           \
-    ForwardRows(step, compatibility, means, unary, similarities, kept_means, \
-        messages, top);                                                      \
-  }                                                                          \
-  void BackwardUpdate##Suffix(const HalfStep& step,                          \
-      const Eigenbasis<T>& compatibility, const T* messages, const T* top,   \
-      const T* top_diff, T* weighted, T* residuals, T* unary_diff) {         \
-    BackwardUpdateRows(step, compatibility, messages, top, top_diff,         \
-        weighted, residuals, unary_diff);                                    \
-  }                                                                          \
-  void BackwardMeans##Suffix(const HalfStep& step, const T* similarities,    \
-      const T* weighted, const T* top_diff, T* means_diff) {                 \
-    BackwardMeansRows(step, similarities, weighted, top_diff, means_diff);   \
-  }                                                                          \
-  void BackwardSimilarities##Suffix(const HalfStep& step,                    \
-      const T* kept_means, const T* weighted, T* similarities_diff) {        \
-    BackwardSimilaritiesRows(step, kept_means, weighted, similarities_diff); \
+template <typename T>
+void BackwardCompatibilityRows(
+    const HalfStep& step, const T* residuals, T* compatibility_diff) {
+  const hn::ScalableTag<T> d;
+  const int lanes = hn::Lanes(d);
+  const int channels = step.channels;
+  const int plane = step.num * step.height * step.half;
+#pragma omp parallel for schedule(static) if (plane >= kParallelPixels)
+  for (int k = 0; k < channels; ++k) {
+    const T* const q = residuals + k * plane;
+    ForEachChunk(channels, [&](auto size, int first) HWY_ATTR {
+      constexpr int kChannels = decltype(size)::value;
+      hn::Vec<decltype(d)> sums[kChannels];
+      for (int l = 0; l < kChannels; ++l) { sums[l] = hn::Zero(d); }
+      const T* const messages = residuals + (channels + first) * plane;
+      for (int c = 0; c < plane; c += lanes) {
+        const auto x = hn::LoadU(d, q + c);
+#pragma GCC unroll 16
+        for (int l = 0; l < kChannels; ++l) {
+          sums[l] =
+              hn::MulAdd(x, hn::LoadU(d, messages + l * plane + c), sums[l]);
+        }
+      }
+      for (int l = 0; l < kChannels; ++l) {
+        compatibility_diff[k * channels + first + l] =
+            hn::GetLane(hn::SumOfLanes(d, sums[l]));
+      }
+    });
+  }
+  for (int k = 0; k < channels; ++k) {
+    for (int l = 0; l < k; ++l) {
+      T& lower = compatibility_diff[k * channels + l];
+      T& upper = compatibility_diff[l * channels + k];
+      lower = upper = (lower + upper) / 2;
+    }
+  }
+}
+
+#define GMF_KERNELS(Suffix, T)                                                 \
+  void Forward##Suffix(const HalfStep& step,                                   \
+      const Eigenbasis<T>& compatibility, const T* means, const T* unary,      \
+      const T* similarities, T* kept_means, T* messages, T* top) {             \
+    ForwardRows(step, compatibility, means, unary, similarities, kept_means,   \
+        messages, top);                                                        \
+  }                                                                            \
+  void BackwardUpdate##Suffix(const HalfStep& step,                            \
+      const Eigenbasis<T>& compatibility, const T* messages, const T* top,     \
+      const T* top_diff, T* weighted, T* residuals, T* unary_diff) {           \
+    BackwardUpdateRows(step, compatibility, messages, top, top_diff, weighted, \
+        residuals, unary_diff);                                                \
+  }                                                                            \
+  void BackwardMeans##Suffix(const HalfStep& step, const T* similarities,      \
+      const T* weighted, const T* top_diff, T* means_diff) {                   \
+    BackwardMeansRows(step, similarities, weighted, top_diff, means_diff);     \
+  }                                                                            \
+  void BackwardSimilarities##Suffix(const HalfStep& step, const T* kept_means, \
+      const T* weighted, T* similarities_diff) {                               \
+    BackwardSimilaritiesRows(step, kept_means, weighted, similarities_diff);   \
+  }                                                                            \
+  void BackwardCompatibility##Suffix(                                          \
+      const HalfStep& step, const T* residuals, T* compatibility_diff) {       \
+    BackwardCompatibilityRows(step, residuals, compatibility_diff);            \
   }
 GMF_KERNELS(Float, float)
 GMF_KERNELS(Double, double)
@@ -580,35 +623,43 @@ HWY_EXPORT(BackwardMeansFloat);
 HWY_EXPORT(BackwardMeansDouble);
 HWY_EXPORT(BackwardSimilaritiesFloat);
 HWY_EXPORT(BackwardSimilaritiesDouble);
+HWY_EXPORT(BackwardCompatibilityFloat);
+HWY_EXPORT(BackwardCompatibilityDouble);
 
-#define GMF_DISPATCH(Suffix, T)                                               \
-  template <>                                                                 \
-  void Forward(const HalfStep& step, const Eigenbasis<T>& compatibility,      \
-      const T* means, const T* unary, const T* similarities, T* kept_means,   \
-      T* messages, T* top) {                                                  \
-    HWY_DYNAMIC_DISPATCH(Forward##Suffix)                                     \
-    (step, compatibility, means, unary, similarities, kept_means, messages,   \
-        top);                                                                 \
-  }                                                                           \
-  template <>                                                                 \
-  void BackwardUpdate(const HalfStep& step,                                   \
-      const Eigenbasis<T>& compatibility, const T* messages, const T* top,    \
-      const T* top_diff, T* weighted, T* residuals, T* unary_diff) {          \
-    HWY_DYNAMIC_DISPATCH(BackwardUpdate##Suffix)                              \
-    (step, compatibility, messages, top, top_diff, weighted, residuals,       \
-        unary_diff);                                                          \
-  }                                                                           \
-  template <>                                                                 \
-  void BackwardMeans(const HalfStep& step, const T* similarities,             \
-      const T* weighted, const T* top_diff, T* means_diff) {                  \
-    HWY_DYNAMIC_DISPATCH(BackwardMeans##Suffix)                               \
-    (step, similarities, weighted, top_diff, means_diff);                     \
-  }                                                                           \
-  template <>                                                                 \
-  void BackwardSimilarities(const HalfStep& step, const T* kept_means,        \
-      const T* weighted, T* similarities_diff) {                              \
-    HWY_DYNAMIC_DISPATCH(BackwardSimilarities##Suffix)                        \
-    (step, kept_means, weighted, similarities_diff);                          \
+#define GMF_DISPATCH(Suffix, T)                                             \
+  template <>                                                               \
+  void Forward(const HalfStep& step, const Eigenbasis<T>& compatibility,    \
+      const T* means, const T* unary, const T* similarities, T* kept_means, \
+      T* messages, T* top) {                                                \
+    HWY_DYNAMIC_DISPATCH(Forward##Suffix)                                   \
+    (step, compatibility, means, unary, similarities, kept_means, messages, \
+        top);                                                               \
+  }                                                                         \
+  template <>                                                               \
+  void BackwardUpdate(const HalfStep& step,                                 \
+      const Eigenbasis<T>& compatibility, const T* messages, const T* top,  \
+      const T* top_diff, T* weighted, T* residuals, T* unary_diff) {        \
+    HWY_DYNAMIC_DISPATCH(BackwardUpdate##Suffix)                            \
+    (step, compatibility, messages, top, top_diff, weighted, residuals,     \
+        unary_diff);                                                        \
+  }                                                                         \
+  template <>                                                               \
+  void BackwardMeans(const HalfStep& step, const T* similarities,           \
+      const T* weighted, const T* top_diff, T* means_diff) {                \
+    HWY_DYNAMIC_DISPATCH(BackwardMeans##Suffix)                             \
+    (step, similarities, weighted, top_diff, means_diff);                   \
+  }                                                                         \
+  template <>                                                               \
+  void BackwardSimilarities(const HalfStep& step, const T* kept_means,      \
+      const T* weighted, T* similarities_diff) {                            \
+    HWY_DYNAMIC_DISPATCH(BackwardSimilarities##Suffix)                      \
+    (step, kept_means, weighted, similarities_diff);                        \
+  }                                                                         \
+  template <>                                                               \
+  void BackwardCompatibility(                                               \
+      const HalfStep& step, const T* residuals, T* compatibility_diff) {    \
+    HWY_DYNAMIC_DISPATCH(BackwardCompatibility##Suffix)                     \
+    (step, residuals, compatibility_diff);                                  \
   }
 GMF_DISPATCH(Float, float)
 GMF_DISPATCH(Double, double)

@@ -16,8 +16,8 @@ namespace gmf {
  * messages is the degree S.
  */
 struct HalfStep {
-  HalfStep(int num, int channels, int height, int width, int parity,
-      int window);
+  HalfStep(
+      int num, int channels, int height, int width, int parity, int window);
   /// The half step that updates the other columns.
   HalfStep Other() const;
 
@@ -63,6 +63,11 @@ void BackwardMeans(const HalfStep& step, const Dtype* similarities,
 template <typename Dtype>
 void BackwardSimilarities(const HalfStep& step, const Dtype* kept_means,
     const Dtype* weighted, Dtype* similarities_diff);
+
+/// The gradient of C, (G + G') / 2, from q and m - S mu' in residuals.
+template <typename Dtype>
+void BackwardCompatibility(
+    const HalfStep& step, const Dtype* residuals, Dtype* compatibility_diff);
 
 }  // namespace gmf
 }  // namespace caffe

@@ -1,17 +1,13 @@
+#include <opencv2/core.hpp>
+
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
-#include "caffe/util/math_functions.hpp"
 #include "gmf_kernels.hpp"
 #include "gmf_layer.hpp"
 #include "neighbourhood.hpp"
-
-// LAPACK, part of every BLAS that Caffe is built with: eigenvalues, ascending,
-// into w and eigenvectors into the rows of a (its columns, in Fortran order).
-extern "C" void dsyev_(const char* jobz, const char* uplo, const int* n,
-    double* a, const int* lda, double* w, double* work, const int* lwork,
-    int* info);
 
 namespace caffe {
 
@@ -46,17 +42,17 @@ void GMFLayer<Dtype>::Reshape(
   const int classes = means.channels();
   CHECK(bottom[3]->shape() == vector<int>(2, classes))
       << "Layer " << name << ": the compatibility has shape "
-      << bottom[3]->shape_string() << ", expected K x K for the means' K = "
-      << classes << ". Set matrix_gen_param { num_classes: " << classes
-      << " }.";
+      << bottom[3]->shape_string()
+      << ", expected K x K for the means' K = " << classes
+      << ". Set matrix_gen_param { num_classes: " << classes << " }.";
   for (int i = 0; i < 4; ++i) {
     CHECK_NE(top[0], bottom[i])
         << "Layer " << name << ": works in place on bottom " << i
         << ", expected a top of its own. Give the top another name.";
   }
   top[0]->ReshapeLike(means);
-  const gmf::HalfStep step(means.num(), classes, means.height(), means.width(),
-      parity_, window_);
+  const gmf::HalfStep step(
+      means.num(), classes, means.height(), means.width(), parity_, window_);
   kept_means_.Reshape(step.num, step.height, classes + 1, step.stride);
   messages_.Reshape(step.num, step.height, classes + 1, step.half);
   weighted_.ReshapeLike(kept_means_);
@@ -72,40 +68,38 @@ void GMFLayer<Dtype>::Diagonalise(const Blob<Dtype>& compatibility) {
     return;
   }
   const string& name = this->layer_param_.name();
-  vector<double> vectors(count), values(classes);
+  cv::Mat1d symmetric(classes, classes), values, vectors;
   for (int k = 0; k < classes; ++k) {
     for (int l = 0; l < classes; ++l) {
-      const double sum = C[k * classes + l] + C[l * classes + k];
-      CHECK(std::isfinite(sum))
+      CHECK(std::isfinite(C[k * classes + l]))
           << "Layer " << name << ": the compatibility holds "
           << C[k * classes + l] << " at (" << k << ", " << l
           << "), expected finite numbers. Training has diverged: lower the "
-          << "learning rate, or clip_gradients.";
-      vectors[k * classes + l] = sum / 2;
+          << "learning rate, or set clip_gradients in the solver.";
+      symmetric(k, l) =
+          (static_cast<double>(C[k * classes + l]) + C[l * classes + k]) / 2;
     }
   }
-  const int work_size = 34 * classes;  // LAPACK's block size is at most 32
-  vector<double> work(work_size);
-  int info;
-  dsyev_("V", "U", &classes, vectors.data(), &classes, values.data(),
-      work.data(), &work_size, &info);
-  CHECK_EQ(info, 0) << "Layer " << name << ": no eigenvalues were found for "
-                    << "the compatibility (LAPACK's dsyev: " << info << ").";
+  // OpenCV's solver and not LAPACK's: OpenBLAS wakes all threads for each of
+  // the many products of a K x K matrix, which takes longer than the work.
+  CHECK(cv::eigen(symmetric, values, vectors))  // descending, in rows
+      << "Layer " << name << ": no eigenvalues found for the compatibility.";
   // Rounding makes the zero eigenvalues of a singular R R' slightly negative.
-  const double rounding = classes * values.back() *
-                          std::numeric_limits<Dtype>::epsilon();
-  CHECK_GE(values.front(), -rounding)
+  const double rounding =
+      classes * values(0) * std::numeric_limits<Dtype>::epsilon();
+  CHECK_GE(values(classes - 1), -rounding)
       << "Layer " << name << ": the compatibility has the eigenvalue "
-      << values.front() << ", expected none below 0. Take C = R R' from a "
+      << values(classes - 1) << ", expected none below 0. Take C = R R' from a "
       << "MatrixGen layer.";
   compatibility_.assign(C, C + count);
-  eigenvalues_.assign(classes, 0);
+  eigenvalues_.resize(classes);
   basis_.resize(count);
-  basis_transposed_.assign(vectors.begin(), vectors.end());
+  basis_transposed_.resize(count);
   for (int k = 0; k < classes; ++k) {
-    eigenvalues_[k] = std::max(values[k], 0.);
+    eigenvalues_[k] = std::max(values(k), 0.);
     for (int l = 0; l < classes; ++l) {
-      basis_[l * classes + k] = vectors[k * classes + l];
+      basis_transposed_[k * classes + l] = vectors(k, l);
+      basis_[l * classes + k] = vectors(k, l);
     }
   }
 }
@@ -144,18 +138,8 @@ void GMFLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
         weighted_.cpu_data(), bottom[2]->mutable_cpu_diff());
   }
   if (propagate_down[3]) {
-    const int classes = step.channels, columns = residuals_.count(2);
-    const Dtype* const q = residuals_.cpu_data();
-    Dtype* const C_diff = bottom[3]->mutable_cpu_diff();
-    caffe_cpu_gemm(CblasNoTrans, CblasTrans, classes, classes, columns,
-        Dtype(1), q, q + classes * columns, Dtype(0), C_diff);
-    for (int k = 0; k < classes; ++k) {
-      for (int l = 0; l < k; ++l) {
-        Dtype& lower = C_diff[k * classes + l];
-        Dtype& upper = C_diff[l * classes + k];
-        lower = upper = (lower + upper) / 2;
-      }
-    }
+    gmf::BackwardCompatibility(
+        step, residuals_.cpu_data(), bottom[3]->mutable_cpu_diff());
   }
 }
 

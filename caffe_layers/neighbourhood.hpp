@@ -31,9 +31,7 @@ inline std::vector<PairOffset> PairOffsets(int window) {
   const int reach = 2 * OddOffsets(window) - 1;
   std::vector<PairOffset> offsets;
   for (int dy = 1; dy <= reach; dy += 2) {
-    for (int dx = -reach; dx <= reach; dx += 2) {
-      offsets.push_back({dy, dx});
-    }
+    for (int dx = -reach; dx <= reach; dx += 2) { offsets.push_back({dy, dx}); }
   }
   return offsets;
 }

@@ -23,6 +23,7 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 using caffe::HWY_NAMESPACE::ForEachChunk;
+using caffe::HWY_NAMESPACE::kParallelPixels;
 
 /// The lanes x..x+lanes-1 whose neighbour at x + dx is inside the image too.
 template <class D>
@@ -34,8 +35,7 @@ HWY_INLINE hn::Mask<D> InsideMask(D d, int x, int dx, int width) {
 
 /// Stores the columns x.. of a row that are inside the image.
 template <class D, typename T>
-HWY_INLINE void StoreInside(
-    D d, hn::Vec<D> values, int x, int width, T* row) {
+HWY_INLINE void StoreInside(D d, hn::Vec<D> values, int x, int width, T* row) {
   if (x + static_cast<int>(hn::Lanes(d)) <= width) {
     hn::StoreU(values, d, row + x);
   } else {
@@ -53,7 +53,7 @@ void ForwardRows(
   const int height = sizes.height, width = sizes.width;
   const int across = 2 * sizes.offsets, reach = across - 1;
   const int padded_row = sizes.channels * sizes.stride;
-#pragma omp parallel
+#pragma omp parallel if (sizes.num * height * width >= kParallelPixels)
   {
 #pragma omp for schedule(static)
     for (int row = 0; row < sizes.num * height; ++row) {
@@ -72,9 +72,8 @@ void ForwardRows(
       const int n = row / height, y = row % height;
       for (int i = 0; i < sizes.offsets; ++i) {
         const int dy = 2 * i + 1;
-        T* const out =
-            similarities +
-            ((n * sizes.offsets + i) * across * height + y) * width;
+        T* const out = similarities +
+                       ((n * sizes.offsets + i) * across * height + y) * width;
         if (y + dy >= height) {
           for (int j = 0; j < across; ++j) {
             std::fill(out + j * height * width,
@@ -97,16 +96,14 @@ void ForwardRows(
               for (int j = 0; j < kOffsets; ++j) {
                 const auto difference =
                     hn::Sub(p, hn::LoadU(d, neighbours + 2 * j));
-                distances[j] =
-                    hn::MulAdd(difference, difference, distances[j]);
+                distances[j] = hn::MulAdd(difference, difference, distances[j]);
               }
             }
             for (int j = 0; j < kOffsets; ++j) {  // Eq. (4)
               const int dx = 2 * (first + j) - reach;
               const auto s = hn::IfThenElseZero(InsideMask(d, x, dx, width),
                   hn::Exp(d, hn::Neg(distances[j])));
-              StoreInside(
-                  d, s, x, width, out + (first + j) * height * width);
+              StoreInside(d, s, x, width, out + (first + j) * height * width);
             }
           }
         });
@@ -133,23 +130,22 @@ HWY_INLINE void GatherWeights(D d, const Sizes& sizes, const T* similarities,
     for (int j = 0; j < across; ++j) {
       const int dx = 2 * j - reach;
       // The pair is stored at its upper end: this pixel or the neighbour.
-      const int pair = dy > 0 ? dy / 2 * across + j
-                              : -dy / 2 * across + (across - 1 - j);
-      const int start = (pair * height + std::min(y, y + dy)) * width +
-                        (dy > 0 ? 0 : dx);
+      const int pair =
+          dy > 0 ? dy / 2 * across + j : -dy / 2 * across + (across - 1 - j);
+      const int start =
+          (pair * height + std::min(y, y + dy)) * width + (dy > 0 ? 0 : dx);
       T* const out = weights + (i * across + j) * sizes.padded;
       for (int x = 0; x < sizes.padded; x += lanes) {
         const int index = start + x;
         if (index >= 0 && index + lanes <= count) {
-          hn::Store(
-              hn::IfThenElseZero(InsideMask(d, x, dx, width),
-                  hn::Mul(hn::LoadU(d, similarities + index),
-                      hn::LoadU(d, similarities_diff + index))),
+          hn::Store(hn::IfThenElseZero(InsideMask(d, x, dx, width),
+                        hn::Mul(hn::LoadU(d, similarities + index),
+                            hn::LoadU(d, similarities_diff + index))),
               d, out + x);
         } else {  // at either end of the array
           for (int lane = 0; lane < lanes; ++lane) {
-            const bool inside = x + lane < width && x + lane + dx >= 0 &&
-                                x + lane + dx < width;
+            const bool inside =
+                x + lane < width && x + lane + dx >= 0 && x + lane + dx < width;
             out[x + lane] = inside ? similarities[index + lane] *
                                          similarities_diff[index + lane]
                                    : T(0);
@@ -168,7 +164,7 @@ void BackwardRows(const Sizes& sizes, const T* padded, const T* similarities,
   const int height = sizes.height, width = sizes.width;
   const int across = 2 * sizes.offsets, reach = across - 1;
   const int padded_row = sizes.channels * sizes.stride;
-#pragma omp parallel
+#pragma omp parallel if (sizes.num * height * width >= kParallelPixels)
   {
     const auto weights =
         hwy::AllocateAligned<T>(across * across * sizes.padded);
@@ -198,8 +194,8 @@ void BackwardRows(const Sizes& sizes, const T* padded, const T* similarities,
                   own + dy * padded_row + x + 2 * j - reach;
 #pragma GCC unroll 16
               for (int m = 0; m < kChannels; ++m) {
-                const auto difference = hn::Sub(
-                    p[m], hn::LoadU(d, neighbours + m * sizes.stride));
+                const auto difference =
+                    hn::Sub(p[m], hn::LoadU(d, neighbours + m * sizes.stride));
                 sums[m] = hn::MulAdd(weight, difference, sums[m]);
               }
             }
@@ -215,16 +211,15 @@ void BackwardRows(const Sizes& sizes, const T* padded, const T* similarities,
   }
 }
 
-#define SIMILARITY_KERNELS(Suffix, T)                                     \
-  void Forward##Suffix(                                                   \
-      const Sizes& sizes, const T* features, T* padded, T* similarities) { \
-    ForwardRows(sizes, features, padded, similarities);                   \
-  }                                                                       \
-  void Backward##Suffix(const Sizes& sizes, const T* padded,              \
-      const T* similarities, const T* similarities_diff,                  \
-      T* features_diff) {                                                 \
-    BackwardRows(                                                         \
-        sizes, padded, similarities, similarities_diff, features_diff);   \
+#define SIMILARITY_KERNELS(Suffix, T)                                        \
+  void Forward##Suffix(                                                      \
+      const Sizes& sizes, const T* features, T* padded, T* similarities) {   \
+    ForwardRows(sizes, features, padded, similarities);                      \
+  }                                                                          \
+  void Backward##Suffix(const Sizes& sizes, const T* padded,                 \
+      const T* similarities, const T* similarities_diff, T* features_diff) { \
+    BackwardRows(                                                            \
+        sizes, padded, similarities, similarities_diff, features_diff);      \
   }
 SIMILARITY_KERNELS(Float, float)
 SIMILARITY_KERNELS(Double, double)
@@ -259,18 +254,18 @@ HWY_EXPORT(ForwardDouble);
 HWY_EXPORT(BackwardFloat);
 HWY_EXPORT(BackwardDouble);
 
-#define SIMILARITY_DISPATCH(Suffix, T)                                         \
-  template <>                                                                  \
-  void Forward(                                                                \
-      const Sizes& sizes, const T* features, T* padded, T* similarities) {     \
-    HWY_DYNAMIC_DISPATCH(Forward##Suffix)                                      \
-    (sizes, features, padded, similarities);                                   \
-  }                                                                            \
-  template <>                                                                  \
-  void Backward(const Sizes& sizes, const T* padded, const T* similarities,    \
-      const T* similarities_diff, T* features_diff) {                          \
-    HWY_DYNAMIC_DISPATCH(Backward##Suffix)                                     \
-    (sizes, padded, similarities, similarities_diff, features_diff);           \
+#define SIMILARITY_DISPATCH(Suffix, T)                                      \
+  template <>                                                               \
+  void Forward(                                                             \
+      const Sizes& sizes, const T* features, T* padded, T* similarities) {  \
+    HWY_DYNAMIC_DISPATCH(Forward##Suffix)                                   \
+    (sizes, features, padded, similarities);                                \
+  }                                                                         \
+  template <>                                                               \
+  void Backward(const Sizes& sizes, const T* padded, const T* similarities, \
+      const T* similarities_diff, T* features_diff) {                       \
+    HWY_DYNAMIC_DISPATCH(Backward##Suffix)                                  \
+    (sizes, padded, similarities, similarities_diff, features_diff);        \
   }
 SIMILARITY_DISPATCH(Float, float)
 SIMILARITY_DISPATCH(Double, double)

@@ -32,8 +32,8 @@ void SimilarityLayer<Dtype>::Forward_cpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const similarity::Sizes sizes(bottom[0]->num(), bottom[0]->channels(),
       bottom[0]->height(), bottom[0]->width(), window_);
-  similarity::Forward(sizes, bottom[0]->cpu_data(),
-      padded_.mutable_cpu_data(), top[0]->mutable_cpu_data());
+  similarity::Forward(sizes, bottom[0]->cpu_data(), padded_.mutable_cpu_data(),
+      top[0]->mutable_cpu_data());
 }
 
 template <typename Dtype>

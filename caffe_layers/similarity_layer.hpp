@@ -33,8 +33,7 @@ namespace caffe {
 template <typename Dtype>
 class SimilarityLayer : public Layer<Dtype> {
  public:
-  explicit SimilarityLayer(const LayerParameter& param)
-      : Layer<Dtype>(param) {}
+  explicit SimilarityLayer(const LayerParameter& param) : Layer<Dtype>(param) {}
   virtual void LayerSetUp(
       const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void Reshape(

@@ -77,7 +77,7 @@ TYPED_TEST(GMFLayerTest, UpdatesTheEvenThenTheOddColumns) {
   this->SetTo(&this->unary_, {5, 6,  //
                                  7, 8});
   this->SetTo(&this->C_, {2});
-  this->SetTo(&this->similarities_, {0, 1,   // (0, 1) - (1, 0): 1
+  this->SetTo(&this->similarities_, {0, 1,      // (0, 1) - (1, 0): 1
                                         0, 0,   // dx = -1
                                         .5, 0,  // (0, 0) - (1, 1): 0.5
                                         0, 0});
@@ -238,8 +238,7 @@ TYPED_TEST(GMFLayerTest, ResultsDoNotDependOnTheNumberOfThreads) {
     layer.Forward(this->bottom_vec_, this->top_vec_);
     caffe_copy(this->unary_.count(), this->unary_.cpu_data(),
         this->top_.mutable_cpu_diff());
-    layer.Backward(
-        this->top_vec_, vector<bool>(4, true), this->bottom_vec_);
+    layer.Backward(this->top_vec_, vector<bool>(4, true), this->bottom_vec_);
     vector<vector<Dtype> > results(1, this->Data(this->top_));
     for (int i = 0; i < 4; ++i) {
       results.push_back(this->Diff(*this->bottom_vec_[i]));
@@ -263,9 +262,9 @@ TYPED_TEST(GMFLayerTest, AWrongWindowIsRejectedWithAReason) {
 TYPED_TEST(GMFLayerTest, WrongShapesAreRejectedWithAReason) {
   typedef typename TypeParam::Dtype Dtype;
   GMFEvenLayer<Dtype> layer(this->ParamWithWindow(3));
-  GMFEvenLayer<Dtype> wide(this->ParamWithWindow(5));
+  GMFEvenLayer<Dtype> wide(this->ParamWithWindow(7));
   EXPECT_DEATH(wide.SetUp(this->bottom_vec_, this->top_vec_),
-      "similarities have 2 channels, expected 8 .the pairs of window 5.");
+      "similarities have 2 channels, expected 8 .the pairs of window 7.");
   EXPECT_DEATH(
       layer.SetUp(this->bottom_vec_, vector<Blob<Dtype>*>(1, &this->means_)),
       "works in place on bottom 0");
@@ -293,7 +292,7 @@ TYPED_TEST(GMFLayerTest, ACompatibilityWithoutMinimumIsRejectedWithAReason) {
       "R R' from a MatrixGen layer");
   this->C_.mutable_cpu_data()[3] = std::numeric_limits<Dtype>::quiet_NaN();
   EXPECT_DEATH(layer.Forward(this->bottom_vec_, this->top_vec_),
-      "compatibility holds nan at .0, 1., expected finite numbers");
+      "compatibility holds nan at .1, 0., expected finite numbers");
 }
 
 }  // namespace caffe

@@ -46,17 +46,16 @@ TYPED_TEST_CASE(SimilarityLayerTest, TestDtypesAndDevices);
 TYPED_TEST(SimilarityLayerTest, OneChannelTwoByThreePixelsByHand) {
   typedef typename TypeParam::Dtype Dtype;
   const Dtype features[] = {0, 1, 2,  //
-                            1, 3, 0};
+      1, 3, 0};
   this->bottom_.Reshape(1, 1, 2, 3);
   std::copy(features, features + 6, this->bottom_.mutable_cpu_data());
   SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
   layer.SetUp(this->bottom_vec_, this->top_vec_);
   layer.Forward(this->bottom_vec_, this->top_vec_);
   ASSERT_EQ("1 2 2 3 (12)", this->top_.shape_string());
-  const double s[] = {
-      0, std::exp(-0.), std::exp(-1.),  // dx = -1: 1 - 1, 2 - 3
-      0, 0, 0,                          // no row below
-      std::exp(-9.), std::exp(-1.), 0,  // dx = 1: 0 - 3, 1 - 0
+  const double s[] = {0, std::exp(-0.), std::exp(-1.),  // dx = -1: 1 - 1, 2 - 3
+      0, 0, 0,                                          // no row below
+      std::exp(-9.), std::exp(-1.), 0,                  // dx = 1: 0 - 3, 1 - 0
       0, 0, 0};
   for (int i = 0; i < 12; ++i) {
     EXPECT_NEAR(s[i], this->top_.cpu_data()[i], 1e-6);
