@@ -6,96 +6,120 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-print-directory
 
+# The whole state of a build is in these few; every other variable follows.
 GPU ?= 0
+PREFIX ?=
+export CAFFE_SRC ?=
+
+VENV := build/venv
+CMAKE_FLAGS = -G Ninja -Wno-dev -Wno-deprecated \
+  -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR=lib \
+  -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache \
+  -DEXTRA_LAYERS_DIR=$(CURDIR)/caffe_layers \
+  -Dpython_version=3 -DPYTHON_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python \
+  -DBLAS=Open -DUSE_OPENMP=ON -DUSE_LEVELDB=OFF \
+  -DOpenBLAS_LIB=/usr/lib/$(MULTIARCH)/openblas-openmp/libopenblas.so \
+  -DOpenBLAS_INCLUDE_DIR=/usr/include/$(MULTIARCH)/openblas-openmp
+MULTIARCH = $(shell dpkg-architecture -qDEB_HOST_MULTIARCH)
 ifeq ($(GPU),1)
   BUILD := build/gpu
-  CPU_ONLY := OFF
+  PATH := $(PATH):/usr/local/cuda/bin
+  CMAKE_FLAGS += -DCPU_ONLY=OFF -DUSE_CUDNN=OFF -DCUDA_ARCH_NAME=Manual \
+    '-DCUDA_ARCH_BIN=75 80 86 89 90' -DCUDA_ARCH_PTX=90
 else
   BUILD := build/cpu
-  CPU_ONLY := ON
+  CMAKE_FLAGS += -DCPU_ONLY=ON
 endif
-VENV := build/venv
-PYTHON := $(VENV)/bin/python
-PREFIX ?= /usr/local
-export CAFFE_SRC ?=
 
 # Any checkout of the project finds what any other has compiled.
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
-CMAKE_FLAGS = -G Ninja -Wno-dev -Wno-deprecated \
-  -DCMAKE_BUILD_TYPE=Release \
-  -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache \
-  -DCPU_ONLY=$(CPU_ONLY) -DUSE_LEVELDB=OFF -DUSE_OPENMP=ON \
-  -DBLAS=Open -DOpenBLAS_LIB=/usr/lib/$(MULTIARCH)/openblas-openmp/libopenblas.so \
-  -DOpenBLAS_INCLUDE_DIR=/usr/include/$(MULTIARCH)/openblas-openmp \
-  -Dpython_version=3 -DPYTHON_EXECUTABLE=$(CURDIR)/$(PYTHON) \
-  -DBUILD_docs=OFF -DBUILD_matlab=OFF \
-  -DEXTRA_LAYERS_DIR=$(CURDIR)/caffe_layers
-MULTIARCH = $(shell dpkg-architecture -qDEB_HOST_MULTIARCH)
+# $(call stop,...): the one line that a failed step ends with.
+stop = { free=$$(df --output=avail -BM build | tail -n 1 | tr -dc 0-9); \
+  if [ "$$free" -lt 50 ]; then echo "make: the disk is full: $$free MB left for build/"; \
+  else echo "make: $(1)"; fi >&2; exit 1; }
 
-# $(call say,...): the one line that a failed step ends with.
-say = { echo "make: $(1)" >&2; exit 1; }
+# $(call make-venv,FOLDER): the stamp is written last, and names the place,
+# since an environment cannot be moved.
+make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
+  [ "$$(cat $(1)/.made-from 2>/dev/null)" = "$$stamp" ] || { \
+    echo "Making the Python environment $(1)"; rm -rf $(1); \
+    /usr/bin/python3 -m venv $(1) && \
+    $(1)/bin/pip install -q --disable-pip-version-check --no-deps -r requirements.txt || \
+      $(call stop,cannot make the Python environment $(1); the reason is above); \
+    echo "$$stamp" >$(1)/.made-from; }
 
 .PHONY: all packages compiler source venv configure
 .PHONY: test test-fast lint format check install clean help
 
 all: configure  ## build Caffe with the layers, and a Python environment
-	@ninja -C $(BUILD) all || $(call say,the build failed; the reason is above$(if \
-	  $(shell df --output=avail -BM . | sed -n '2s/^ *[0-9]\{1,2\}M/full/p'),: the disk is full))
+	@ninja -C $(BUILD) all || $(call stop,the build failed; the reason is above)
 
 packages:
+	@mkdir -p build
 	@caffe_fork/install-packages.sh
 
 compiler: packages
 	@command -v $${CXX:-g++} >/dev/null || \
-	  $(call say,no C++ compiler: $${CXX:-g++} is not on PATH)
+	  $(call stop,no C++ compiler: $${CXX:-g++} is not on PATH)
+ifeq ($(GPU),1)
+	@command -v nvcc >/dev/null || \
+	  $(call stop,no CUDA compiler: nvcc is neither on PATH nor in /usr/local/cuda/bin)
+endif
 
 source: packages
-	@mkdir -p build && caffe_fork/fetch.sh build/source
+	@caffe_fork/fetch.sh build/source
 
-# The stamp is written last, and names the place, as an environment cannot move.
 venv: packages
-	@stamp="$(CURDIR) $$(sha256sum <requirements.txt)"; \
-	[ "$$(cat $(VENV)/.made-from 2>/dev/null)" = "$$stamp" ] || { \
-	  echo "Making the Python environment $(VENV)"; \
-	  rm -rf $(VENV); \
-	  /usr/bin/python3 -m venv $(VENV) && \
-	  $(PYTHON) -m pip install -q --no-deps -r requirements.txt || \
-	    $(call say,cannot make the Python environment $(VENV); the reason is above); \
-	  echo "$$stamp" >$(VENV)/.made-from; }
+	@$(call make-venv,$(CURDIR)/$(VENV))
 
 configure: compiler source venv
-	@stamp='$(CMAKE_FLAGS)'; \
+	@stamp="$(CMAKE_FLAGS)"; \
 	[ "$$(cat $(BUILD)/.made-from 2>/dev/null)" = "$$stamp" ] || { \
 	  rm -rf $(BUILD); mkdir -p $(BUILD); \
 	  cmake -S build/source -B $(BUILD) $(CMAKE_FLAGS) >$(BUILD)/cmake.log || \
-	    $(call say,cmake failed; see $(BUILD)/cmake.log); \
+	    $(call stop,cmake failed; the reason is above and in $(BUILD)/cmake.log); \
 	  echo "$$stamp" >$(BUILD)/.made-from; }
 
-test: all  ## all tests; ends with "N passed, N failed, N skipped"
-	@ninja -C $(BUILD) gcrf.testbin test.testbin
-	@$(PYTHON) tests/run_tests.py --build $(BUILD)
+test: all  ## run all tests; ends with "N passed, N failed, N skipped"
+	@ninja -C $(BUILD) gcrf.testbin test.testbin || \
+	  $(call stop,the tests do not compile; the reason is above)
+	@$(VENV)/bin/python tests/run_tests.py --build $(BUILD)
 
-test-fast: all  ## our own tests without the slow ones, under a minute
-	@ninja -C $(BUILD) gcrf.testbin
-	@$(PYTHON) tests/run_tests.py --build $(BUILD) --fast
+test-fast: all  ## run our own tests without the slow ones
+	@ninja -C $(BUILD) gcrf.testbin || \
+	  $(call stop,the tests do not compile; the reason is above)
+	@$(VENV)/bin/python tests/run_tests.py --build $(BUILD) --fast
 
 CXX_FILES = $(wildcard caffe_layers/*.hpp caffe_layers/*.cpp caffe_layers/*.cu)
 
-lint: venv  ## formatters and linters, changing nothing
+lint: venv source  ## check the format and the style of all sources
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
-	@$(if $(CXX_FILES),$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES))
-	@$(if $(CXX_FILES),$(VENV)/bin/cpplint --quiet $(CXX_FILES))
+	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES)
+	@$(VENV)/bin/python -W ignore build/source/scripts/cpp_lint.py $(CXX_FILES) 2>&1 | \
+	  sed '/^Done processing/d'
 
 format: venv  ## format all sources
-	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
-	@$(if $(CXX_FILES),$(VENV)/bin/clang-format -i $(CXX_FILES))
+	@$(VENV)/bin/ruff format
+	@$(VENV)/bin/clang-format -i $(CXX_FILES)
+
+check: lint  ## lint, and check that generated files are up to date
+
+install: all  ## make install PREFIX=FOLDER: a copy that does not need build/
+	@[ -n "$(PREFIX)" ] || $(call stop,where to? make install PREFIX=FOLDER)
+	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null && \
+	  cp -r env.sh requirements.txt $(wildcard python_layers prototxt tools data) $(PREFIX)/ || \
+	  $(call stop,cannot write $(PREFIX); the reason is above)
+	@$(call make-venv,$(abspath $(PREFIX))/venv)
+	@echo "Installed. To use it: . $(PREFIX)/env.sh"
 
 clean:  ## remove build/
 	rm -rf build
 
-help:  ## this list
+help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+	@echo "make GPU=1 ...        use CUDA, in build/gpu"
+	@echo "make CAFFE_SRC=DIR    use your own checkout of BVLC Caffe"

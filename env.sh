@@ -1,5 +1,7 @@
-# Put `caffe`, pycaffe, the Python layers and the Python environment in reach of
-# this shell (bash or zsh):  . ./env.sh     after make GPU=1:  GPU=1 . ./env.sh
+# Put `caffe`, pycaffe, the Python layers and their Python environment in reach
+# of this shell, bash or zsh, from any folder:
+#     . ./env.sh            (after make GPU=1: GPU=1 . ./env.sh)
+# The same file serves an installed copy.
 
 if [ -n "${ZSH_VERSION:-}" ]; then
   eval '_gcrf=${(%):-%x}'
@@ -7,13 +9,24 @@ else
   _gcrf=${BASH_SOURCE[0]}
 fi
 _gcrf=$(CDPATH= cd -- "$(dirname -- "$_gcrf")" && pwd)
-_gcrf_build=$_gcrf/build/cpu
-[ "${GPU:-0}" != 1 ] || _gcrf_build=$_gcrf/build/gpu
-
-if [ -x "$_gcrf_build/tools/caffe" ]; then
-  export PATH="$_gcrf_build/tools:$_gcrf/build/venv/bin:$PATH"
-  export PYTHONPATH="$_gcrf_build/python:$_gcrf/python_layers${PYTHONPATH:+:$PYTHONPATH}"
+if [ -x "$_gcrf/bin/caffe" ]; then # installed
+  _gcrf_bin=$_gcrf/bin:$_gcrf/venv/bin
+  _gcrf_python=$_gcrf/lib/python3/dist-packages
 else
-  echo "env.sh: $_gcrf_build/tools/caffe is not there: run make first" >&2
+  _gcrf_python=$_gcrf/build/cpu/python
+  [ "${GPU:-0}" != 1 ] || _gcrf_python=$_gcrf/build/gpu/python
+  _gcrf_bin=${_gcrf_python%python}tools:$_gcrf/build/venv/bin
 fi
-unset _gcrf _gcrf_build
+
+if [ -x "${_gcrf_bin%%:*}/caffe" ]; then
+  case ":$PATH:" in
+    *":$_gcrf_bin:"*) ;;
+    *)
+      export PATH="$_gcrf_bin:$PATH"
+      export PYTHONPATH="$_gcrf_python:$_gcrf/python_layers${PYTHONPATH:+:$PYTHONPATH}"
+      ;;
+  esac
+else
+  echo "env.sh: ${_gcrf_bin%%:*}/caffe is not there: run make first" >&2
+fi
+unset _gcrf _gcrf_bin _gcrf_python

@@ -26,11 +26,14 @@ die() {
   exit 1
 }
 
-# try WHAT COMMAND...: run it, or die in one line with the command's last words.
+# try WHAT COMMAND...: run it, or die in one line that ends with its first one.
 try() {
-  local what=$1 log=$work/log
+  local what=$1 output free_mb
   shift
-  "$@" >"$log" 2>&1 || die "$what: $(grep . "$log" | tail -n 1 || true)"
+  output=$("$@" 2>&1) && return
+  free_mb=$(df --output=avail -BM "$work" | tail -n 1 | tr -dc 0-9)
+  [ "$free_mb" -ge 50 ] || die "$what: the disk is full, $free_mb MB left"
+  die "$what: ${output%%$'\n'*}"
 }
 
 # What the tree is made from; the same key means the same tree.
@@ -64,7 +67,7 @@ download() {
   (
     cd "$work" && apt-get "${options[@]}" --error-on=any update &&
       apt-get "${options[@]}" --download-only source "caffe=$version-8"
-  ) >"$work/log" 2>&1
+  ) 2>&1
 }
 
 fetch_archives() {
@@ -72,14 +75,14 @@ fetch_archives() {
     has_sha256 "$cache/$debian" $debian_sha256; then
     return
   fi
-  local mirror
+  local mirror output
   # The machine's own mirror: the first one that is not for security updates.
   mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' |
     grep -v -- security | head -n 1) || true
   echo "Fetching Caffe's source from ${mirror:-$archive}"
-  download "${mirror:-$archive}" || download "$archive" ||
+  output=$(download "${mirror:-$archive}" || download "$archive") ||
     die "cannot fetch Caffe's source; is there a network? $(
-      grep -E '^(E|W|Err)' "$work/log" | head -n 1
+      grep -m 1 -E '^  |^E:' <<<"$output" | sed 's/^ *//'
     )"
   local archive_sha256 name
   for name in "$orig" "$debian"; do
@@ -111,22 +114,29 @@ unpack() {
   fi
 }
 
+# Debian's patches, then ours. A user's own checkout may hold some of them: those
+# are taken off first, so that it is all the same in the end.
 apply_patches() {
-  local patch debian_patches
-  mapfile -t debian_patches < \
-    <(sed "s|^|$work/tree/debian/patches/|" "$work/tree/debian/patches/series")
-  for patch in "${debian_patches[@]}" "$here"/patches/*.patch; do
-    # A user's own checkout may hold some of them already.
-    if [ -n "$caffe_src" ] && patch -d "$work/tree" -p1 --batch -R --dry-run \
-      <"$patch" >/dev/null 2>&1; then
-      continue
-    fi
-    patch -d "$work/tree" -p1 --batch --forward --no-backup-if-mismatch -r - \
-      <"$patch" >"$work/log" 2>&1 ||
-      die "$(basename "$patch") does not apply to ${caffe_src:-$orig}: $(
-        grep -m 1 -E "FAILED|find file|ignored|space" "$work/log" || tail -n 1 "$work/log"
-      )"
+  local patches i
+  mapfile -t patches < <(
+    sed "s|^|$work/tree/debian/patches/|" "$work/tree/debian/patches/series"
+    ls "$here"/patches/*.patch
+  )
+  if [ -n "$caffe_src" ]; then
+    for ((i = ${#patches[@]} - 1; i >= 0; --i)); do
+      patch_tree -R --dry-run "${patches[i]}" >/dev/null || continue
+      patch_tree -R "${patches[i]}" >/dev/null
+    done
+  fi
+  for ((i = 0; i < ${#patches[@]}; ++i)); do
+    try "${patches[i]##*/} does not apply to ${caffe_src:-$orig}" \
+      patch_tree -N "${patches[i]}"
   done
+}
+
+patch_tree() {
+  patch -d "$work/tree" -p1 -s --force --no-backup-if-mismatch -r - "${@:1:$#-1}" \
+    <"${@: -1}"
 }
 
 if [ -n "$caffe_src" ]; then
@@ -142,10 +152,10 @@ work=$source_dir.tmp
 rm -rf "$work"
 mkdir -p "$work" || die "cannot write $work"
 work=$(cd "$work" && pwd)
+trap 'rm -rf "$work"' EXIT
 fetch_archives
 unpack
 apply_patches
 echo "$key" >"$work/tree/.made-from" || die "cannot write $work/tree"
 rm -rf "$source_dir"
 mv "$work/tree" "$source_dir"
-rm -rf "$work"

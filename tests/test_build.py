@@ -1,12 +1,205 @@
-"""The build: what `make` does when something is missing, and what env.sh gives."""
+"""The build: what `make` says when something is missing, and what env.sh and install give."""
 
 import math
+import os
+import shutil
+import stat
+import subprocess
+import time
+from pathlib import Path
 
 import caffe
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "build/source"
+LAYER = ROOT / "caffe_layers/gmf_layer.cpp"
+CHECKOUT_CPP = "src/caffe/util/io.cpp"  # one of our patches changes it
 
-def test_caffe_parameters_of_the_crf_layers_have_their_defaults():
+
+def run(command, **options):
+    """Run a command, or a line of bash, and return what it did, standard error included."""
+    if isinstance(command, str):
+        command = ["bash", "-c", command]
+    options.setdefault("cwd", ROOT)
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
+    )
+
+
+def fetch(folder, **environment):
+    """Run fetch.sh to make the source tree `folder`."""
+    return run([ROOT / "caffe_fork/fetch.sh", folder], env={**os.environ, **environment})
+
+
+def command_first_on_path(folder, name, script):
+    """Put a command `name` in front of all others; returns the PATH."""
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/bash\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def assert_fails_in_one_line(result, *words):
+    assert result.returncode != 0
+    last_line = result.stdout.splitlines()[-1]
+    for word in words:
+        assert word in last_line
+
+
+def test_the_crf_layers_parameters_have_their_defaults():
     layer = caffe.proto.caffe_pb2.LayerParameter()
     assert layer.gmf_param.window == layer.similarity_param.window == 23
     assert layer.similarity_loss_param.threshold == pytest.approx(math.exp(-10))
+
+
+def test_a_second_make_does_nothing_in_under_two_seconds():
+    start = time.monotonic()
+    result = run(["make"])
+    assert time.monotonic() - start < 2
+    assert result.returncode == 0
+    assert "no work to do" in result.stdout
+
+
+def test_a_changed_layer_compiles_only_itself():
+    before = LAYER.stat()
+    try:
+        os.utime(LAYER)
+        plan = run(["ninja", "-n", "-v", "-C", "build/cpu", "all"]).stdout
+    finally:
+        os.utime(LAYER, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert plan.count(" -c ") == 1
+    assert f" -c {LAYER}" in plan
+
+
+def test_without_a_network_fetch_says_so_and_leaves_no_tree(tmp_path):
+    result = fetch(
+        tmp_path / "source",
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+        http_proxy="http://127.0.0.1:9",
+        https_proxy="http://127.0.0.1:9",
+    )
+    assert_fails_in_one_line(result, "is there a network?", "127.0.0.1:9")
+    assert not list(tmp_path.glob("source*"))
+
+
+def test_a_wrong_checksum_names_both_and_leaves_no_tree(tmp_path):
+    mirror = """
+        case "$*" in
+          indextargets*) echo http://mirror ;;
+          *" source "*) echo changed >caffe_1.0.0+git20180821.99bd997.orig.tar.gz ;;
+        esac"""
+    result = fetch(
+        tmp_path / "source",
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+        PATH=command_first_on_path(tmp_path / "bin", "apt-get", mirror),
+    )
+    changed = "7f8b1dfc466b6249f06cbe55c9174df2578e7754da793fded244ef5cba2a38f1"
+    expected = "e0eb3f06794f7402c77b7dec8e8480273ee1a1bb192e9122b621a69d4147ad0c"
+    assert_fails_in_one_line(result, "orig.tar.gz: SHA-256 is", changed, f"expected {expected}")
+    assert not list(tmp_path.glob("source*"))
+    assert not list(tmp_path.glob("cache/**/*.tar.*"))
+
+
+def test_a_damaged_cache_is_not_used(tmp_path):
+    cache = tmp_path / "cache/gcrf-caffe"
+    cache.mkdir(parents=True)
+    (cache / "caffe_1.0.0+git20180821.99bd997.orig.tar.gz").write_text("damaged")
+    result = fetch(
+        tmp_path / "source",
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+        PATH=command_first_on_path(tmp_path / "bin", "apt-get", "exit 1"),
+    )
+    assert_fails_in_one_line(result, "cannot fetch")
+
+
+def test_a_fetch_killed_half_way_leaves_no_tree_and_the_next_one_is_whole(tmp_path):
+    path = command_first_on_path(tmp_path / "bin", "patch", "kill -9 $PPID")
+    killed = fetch(tmp_path / "source", PATH=path)
+    assert killed.returncode == -9
+    assert not (tmp_path / "source").exists()
+    assert fetch(tmp_path / "source").returncode == 0
+    assert not run(["diff", "-r", "-x", "_caffe.so", SOURCE, tmp_path / "source"]).stdout
+
+
+def test_a_tree_that_cannot_be_written_is_not_taken_for_whole(tmp_path):
+    """As on a full disk, each larger file is cut short."""
+    limit = f"trap '' XFSZ; ulimit -f 100; exec caffe_fork/fetch.sh {tmp_path}/source"
+    assert_fails_in_one_line(run(limit), "cannot unpack", "orig.tar.gz")
+    assert not list(tmp_path.glob("source*"))
+
+
+def test_a_folder_without_caffe_is_refused(tmp_path):
+    result = fetch(tmp_path / "source", CAFFE_SRC=str(tmp_path))
+    assert_fails_in_one_line(result, f"CAFFE_SRC={tmp_path}", "expected a checkout of BVLC Caffe")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A user's own checkout, which happens to hold all of our patches."""
+    return Path(shutil.copytree(SOURCE, tmp_path / "checkout"))
+
+
+def test_a_users_own_checkout_is_built_from_a_copy(tmp_path, checkout):
+    (checkout / CHECKOUT_CPP).open("a").write("// mine\n")
+    before = run(["find", checkout, "-printf", "%p %s %T@\n"]).stdout
+    assert fetch(tmp_path / "source", CAFFE_SRC=str(checkout)).returncode == 0
+    assert (tmp_path / "source" / CHECKOUT_CPP).read_text().endswith("// mine\n")
+    assert run(["find", checkout, "-printf", "%p %s %T@\n"]).stdout == before
+
+
+def test_a_patch_that_does_not_apply_is_named(tmp_path, checkout):
+    (checkout / CHECKOUT_CPP).write_text("// nothing that the patch knows\n")
+    result = fetch(tmp_path / "source", CAFFE_SRC=str(checkout))
+    assert_fails_in_one_line(result, "does not apply to", str(checkout), "FAILED")
+    assert not (tmp_path / "source").exists()
+
+
+def test_a_missing_compiler_is_named(tmp_path):
+    (tmp_path / "bin").mkdir()
+    for program in Path("/usr/bin").iterdir():
+        if "g++" not in program.name:
+            (tmp_path / "bin" / program.name).symlink_to(program)
+    environment = {**os.environ, "PATH": str(tmp_path / "bin")}
+    result = run("make compiler 2>&1 | grep '^make: no'", env=environment)
+    assert result.stdout == "make: no C++ compiler: g++ is not on PATH\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_env_sh_gives_caffe_and_python_from_any_folder(tmp_path, shell):
+    script = f"""
+        . {os.path.relpath(ROOT, tmp_path)}/env.sh
+        caffe --version
+        python -c 'import caffe, numpy_layer; print(caffe.__file__)'
+    """
+    environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"]}
+    result = run([shell, "-c", script], cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stdout
+    assert "caffe version 1.0.0" in result.stdout
+    assert f"{ROOT}/build" in result.stdout
+
+
+def test_env_sh_without_a_build_says_what_to_do(tmp_path):
+    shutil.copy(ROOT / "env.sh", tmp_path)
+    result = run(f". {tmp_path}/env.sh")
+    assert "run make first" in result.stdout
+
+
+@pytest.mark.slow
+def test_an_installed_copy_does_not_need_the_build_folder(tmp_path):
+    result = run(["make", "install", f"PREFIX={tmp_path}/prefix"])
+    assert result.returncode == 0, result.stdout
+    (tmp_path / "prefix").rename(tmp_path / "moved")  # all but its Python can even be moved
+    (tmp_path / "prefix").symlink_to("moved")
+    script = f"""
+        . {tmp_path}/prefix/env.sh
+        caffe --version
+        python -c 'import caffe, numpy_layer; print(open("/proc/self/maps").read())'
+    """
+    environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"]}
+    result = run(script, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stdout
+    assert "caffe version 1.0.0" in result.stdout
+    assert "libcaffe.so" in result.stdout
+    assert str(ROOT) not in result.stdout
