@@ -1,0 +1,170 @@
+"""Image and label crops from two LMDBs: the NumPy twin of the `SegData` layer.
+
+Every random choice is a function of (seed, epoch, record) alone, where record is the place of the
+key in the database:
+
+    u_p = f(p ^ f(record ^ f(epoch ^ f(seed)))),  f = splitmix64 (Steele et al., 2014)      (1)
+    a choice among n:  floor(floor(u_p / 2^32) n / 2^32)                                    (2)
+
+With shuffle, an epoch visits the records by rising u_0, otherwise by rising key. The layer's
+header says the rest; the stream of batches is the same, bit by bit.
+"""
+
+import io
+
+import lmdb
+import numpy as np
+from caffe.proto.caffe_pb2 import Datum
+from PIL import Image
+
+ORDER, ROW, COLUMN, MIRROR, SKIP = range(5)  # p in Eq. (1)
+
+
+def mix(x):
+    """Return splitmix64 of x, uint64 (an array or a number)."""
+    with np.errstate(over="ignore"):
+        x = np.asarray(x, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def draw(seed, epoch, record, choice):
+    """Return u_p of Eq. (1), uint64; record may be an array."""
+    u = mix(seed)
+    for value in (epoch, record, choice):
+        u = mix(np.asarray(value, np.uint64) ^ u)
+    return u
+
+
+def below(u, n):
+    """Return the choice 0..n-1 that u makes, Eq. (2)."""
+    return ((int(u) >> 32) * n) >> 32
+
+
+def epoch_order(seed, epoch, num_records):
+    """Return the order in which a shuffled epoch visits the records, a permutation."""
+    return np.argsort(draw(seed, epoch, np.arange(num_records), ORDER), kind="stable")
+
+
+def choose_window(shape, crop_size, mirror, *, random, seed=0, epoch=0, record=0):
+    """Return (row, column, mirrored) of a crop from an image of shape (H, W, ...).
+
+    crop_size: in pixels, 0 for the whole image; random: a random place (as in the TRAIN phase),
+    not the centre (TEST); mirror: mirror with probability one half, in both phases.
+    """
+
+    def choose(choice, n):
+        return below(draw(seed, epoch, record, choice), n)
+
+    free = [max(size - crop_size, 0) if crop_size else 0 for size in shape[:2]]
+    if random:
+        row, column = choose(ROW, free[0] + 1), choose(COLUMN, free[1] + 1)
+    else:
+        row, column = free[0] // 2, free[1] // 2
+    return row, column, mirror and bool(choose(MIRROR, 2))
+
+
+def crop_and_mirror(image, label, crop_size, window, *, mean=0, ignore_label=255):
+    """Return the crop (data, label) of an image and its label map.
+
+    image: (H, W, 3) uint8, BGR; label: (H, W) uint8; crop_size: in pixels, 0 for the whole image;
+    window: (row, column, mirrored) from choose_window; mean: a number or three, BGR. Returns data
+    (3, h, w) and label (1, h, w), float32. Where a crop exceeds the image, at the bottom and on
+    the right, data is 0 (the mean) and label ignore_label.
+    """
+    row, column, mirrored = window
+    height, width = (crop_size, crop_size) if crop_size else label.shape
+    data = np.zeros((3, height, width), np.float32)
+    classes = np.full((1, height, width), ignore_label, np.float32)
+    image = image[row : row + height, column : column + width]
+    label = label[row : row + height, column : column + width]
+    if mirrored:
+        image, label = image[:, ::-1], label[:, ::-1]
+    centred = image.astype(np.float32) - np.asarray(mean, np.float32)
+    data[:, : label.shape[0], : label.shape[1]] = centred.transpose(2, 0, 1)
+    classes[0, : label.shape[0], : label.shape[1]] = label
+    return data, classes
+
+
+def decode_image(encoded):
+    """Return the pixels of an encoded image, (H, W, 3) uint8, BGR."""
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))[:, :, ::-1]
+
+
+def decode_label(encoded):
+    """Return the classes of an encoded label map, (H, W) uint8; raise ValueError for others."""
+    with Image.open(io.BytesIO(encoded)) as label:
+        if label.format != "PNG" or label.mode != "L":
+            raise ValueError(f"a {label.format} of mode {label.mode}, expected a greyscale PNG")
+        return np.asarray(label)
+
+
+class Records:
+    """The encoded files of an LMDB of Datum messages, by key."""
+
+    def __init__(self, source):
+        """Open the LMDB in the folder source."""
+        self.transaction = lmdb.open(source, readonly=True, lock=False).begin()
+        self.keys = [key for key, _ in self.transaction.cursor()]
+
+    def read(self, key):
+        """Return the bytes of the encoded file."""
+        return Datum.FromString(self.transaction.get(key)).data
+
+
+class SegDataStream:
+    """The endless stream of batches (data, label) of one solver.
+
+    parameters: a SegDataParameter message; train: the TRAIN phase; solver r of R, solver_rank and
+    solver_count, takes every R-th record of the stream from the r-th on, in the TRAIN phase.
+    """
+
+    def __init__(self, parameters, train=True, solver_rank=0, solver_count=1):
+        """Open the databases; raise ValueError unless they have the same keys."""
+        self.parameters, self.train = parameters, train
+        self.images = Records(parameters.image_source)
+        self.labels = Records(parameters.label_source)
+        if self.images.keys != self.labels.keys:
+            sources = f"{parameters.image_source} and {parameters.label_source}"
+            raise ValueError(f"the keys of {sources} differ, expected the same")
+        self.position = below(draw(parameters.seed, 0, 0, SKIP), parameters.rand_skip)
+        self.step = solver_count if train else 1
+        if train:
+            self.position += solver_rank
+
+    def __iter__(self):
+        """Return self."""
+        return self
+
+    def __next__(self):
+        """Return the next batch, data (N, 3, h, w) and label (N, 1, h, w), float32."""
+        samples = []
+        for _ in range(self.parameters.batch_size):
+            samples.append(self.sample(*divmod(self.position, len(self.images.keys))))
+            self.position += self.step
+        data, labels = zip(*samples, strict=True)
+        return np.stack(data), np.stack(labels)
+
+    def sample(self, epoch, place):
+        """Return the crop (data, label) at a place of an epoch."""
+        p = self.parameters
+        record = place
+        if p.shuffle:
+            record = int(epoch_order(p.seed, epoch, len(self.images.keys))[place])
+        key = self.images.keys[record]
+        image = decode_image(self.images.read(key))
+        label = decode_label(self.labels.read(key))
+        window = choose_window(
+            label.shape,
+            p.crop_size,
+            p.mirror,
+            random=self.train,
+            seed=p.seed,
+            epoch=epoch,
+            record=record,
+        )
+        mean = list(p.mean_value) or 0
+        return crop_and_mirror(
+            image, label, p.crop_size, window, mean=mean, ignore_label=p.ignore_label
+        )

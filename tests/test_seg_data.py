@@ -1,0 +1,161 @@
+"""SegData in a net against its NumPy twin, bit by bit, and its memory over a long run."""
+
+import io
+import os
+from itertools import islice
+
+import caffe
+import lmdb
+import numpy as np
+import pytest
+import seg_data
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+from PIL import Image
+
+SIZES = [(37, 53), (64, 48), (20, 80), (90, 21), (48, 48), (16, 16), (33, 70)]  # rows, columns
+
+
+def encode(pixels, image_format, **options):
+    """Return pixels as the bytes of an image file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def write_database(path, files):
+    """Write encoded files, {key: bytes}, as an LMDB of Datum messages."""
+    with lmdb.open(str(path), map_size=1 << 28) as database, database.begin(write=True) as writer:
+        for key, data in files.items():
+            datum = caffe_pb2.Datum(data=data, encoded=True)
+            writer.put(key.encode(), datum.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory):
+    """The folder of images and labels, of noise, in each kind of JPEG that users have."""
+    random = np.random.default_rng(0)
+    kinds = [
+        {"quality": 95, "subsampling": 0},
+        {"quality": 85, "subsampling": 1},
+        {"quality": 75, "subsampling": 2},
+        {"quality": 75, "progressive": True},
+    ]
+    images, labels = {}, {}
+    for i, (height, width) in enumerate(SIZES):
+        key = f"{i:08d}_photo"
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        images[key] = encode(pixels, "JPEG", **kinds[i % len(kinds)])
+        labels[key] = encode(random.integers(0, 6, (height, width), np.uint8), "PNG")
+    images["00000007_grey"] = encode(random.integers(0, 256, (30, 30), np.uint8), "JPEG")
+    labels["00000007_grey"] = encode(np.zeros((30, 30), np.uint8), "PNG")
+    folder = tmp_path_factory.mktemp("databases")
+    write_database(folder / "images", images)
+    write_database(folder / "labels", labels)
+    return folder
+
+
+def make_net(folder, parameters, phase):
+    """Return a net of one SegData layer and the layer's parameters."""
+    layer = caffe_pb2.LayerParameter(name="data", type="SegData", top=["data", "label"])
+    text_format.Parse(
+        f'image_source: "{folder}/images" label_source: "{folder}/labels" num_classes: 6 '
+        + parameters,
+        layer.seg_data_param,
+    )
+    prototxt = folder / "net.prototxt"
+    prototxt.write_text(str(caffe_pb2.NetParameter(layer=[layer])))
+    return caffe.Net(str(prototxt), phase), layer.seg_data_param
+
+
+@pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "batch_size: 3 crop_size: 33 mirror: true shuffle: true mean_value: 104.008 "
+        "mean_value: 116.669 mean_value: 122.675",
+        "batch_size: 5 crop_size: 48 mirror: true shuffle: true seed: 4000000000 mean_value: 99.9",
+        "batch_size: 1 mirror: true rand_skip: 1000 seed: 7 prefetch: 1 ignore_label: 0",
+        "batch_size: 2 crop_size: 100 ignore_label: 3 prefetch: 7",
+    ],
+)
+def test_layer_and_twin_give_the_same_batches_over_several_epochs(databases, parameters, phase):
+    """Data and labels are equal to the last bit."""
+    net, seg_data_param = make_net(databases, parameters, phase)
+    stream = seg_data.SegDataStream(seg_data_param, train=phase == caffe.TRAIN)
+    for data, label in islice(stream, 30):
+        net.forward()
+        np.testing.assert_array_equal(net.blobs["data"].data, data)
+        np.testing.assert_array_equal(net.blobs["label"].data, label)
+
+
+@pytest.mark.parametrize("solver_rank", range(3))
+def test_layer_and_twin_share_records_alike_among_solvers(databases, solver_rank):
+    """Solver r of three reads what the twin says."""
+    caffe.set_solver_count(3)
+    caffe.set_solver_rank(solver_rank)
+    try:
+        parameters = "batch_size: 2 crop_size: 25 mirror: true shuffle: true seed: 3"
+        net, seg_data_param = make_net(databases, parameters, caffe.TRAIN)
+    finally:
+        caffe.set_solver_count(1)
+        caffe.set_solver_rank(0)
+    stream = seg_data.SegDataStream(seg_data_param, True, solver_rank, 3)
+    for data, label in islice(stream, 10):
+        net.forward()
+        np.testing.assert_array_equal(net.blobs["data"].data, data)
+        np.testing.assert_array_equal(net.blobs["label"].data, label)
+
+
+def test_memory_stays_flat_over_ten_thousand_batches(databases):
+    """The resident memory does not grow after the first thousand batches."""
+    parameters = "batch_size: 2 crop_size: 33 mirror: true shuffle: true"
+    net, _ = make_net(databases, parameters, caffe.TRAIN)
+    page = os.sysconf("SC_PAGESIZE")
+
+    def resident_bytes_after(batches):
+        for _ in range(batches):
+            net.forward()
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * page
+
+    before = resident_bytes_after(1000)
+    assert resident_bytes_after(10000) - before < 1 << 20
+
+
+def test_mix_is_splitmix64():
+    """The first outputs of splitmix64 from the state 0, as published with its reference code."""
+    golden_ratio = 0x9E3779B97F4A7C15
+    states = np.array([0, golden_ratio], np.uint64)
+    assert seg_data.mix(states).tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+
+
+def test_choices_are_even():
+    """Each of seven values comes up a seventh of the time, and epochs are unlike."""
+    draws = seg_data.draw(0, 1, np.arange(7000), seg_data.ROW)
+    counts = np.bincount([seg_data.below(u, 7) for u in draws], minlength=7)
+    assert counts.min() > 900 and counts.max() < 1100
+    order = seg_data.epoch_order(0, 0, 100)
+    assert sorted(order) == list(range(100))
+    assert (order == seg_data.epoch_order(0, 1, 100)).sum() < 10
+
+
+def test_crop_and_mirror_by_hand():
+    """A crop that reaches out of the image, straight and mirrored."""
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    label = np.array([[1, 2], [3, 4]], np.uint8)
+    data, classes = seg_data.crop_and_mirror(image, label, 3, (0, 0, False), mean=[1, 1, 1])
+    assert classes.tolist() == [[[1, 2, 255], [3, 4, 255], [255, 255, 255]]]
+    assert data[0].tolist() == [[-1, 2, 0], [5, 8, 0], [0, 0, 0]]
+    data, classes = seg_data.crop_and_mirror(image, label, 3, (0, 0, True), ignore_label=9)
+    assert classes.tolist() == [[[2, 1, 9], [4, 3, 9], [9, 9, 9]]]
+    assert data[2].tolist() == [[5, 2, 0], [11, 8, 0], [0, 0, 0]]
+
+
+def test_twin_rejects_a_palette_label():
+    """A palette is refused, not turned into colours."""
+    palette = Image.fromarray(np.zeros((2, 2), np.uint8)).convert("P")
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG")
+    with pytest.raises(ValueError, match="PNG of mode P, expected a greyscale PNG"):
+        seg_data.decode_label(buffer.getvalue())
