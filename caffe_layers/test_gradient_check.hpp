@@ -1,8 +1,9 @@
-#ifndef GCRF_TEST_GRADIENT_CHECK_HPP_
-#define GCRF_TEST_GRADIENT_CHECK_HPP_
+#ifndef TEST_GRADIENT_CHECK_HPP_
+#define TEST_GRADIENT_CHECK_HPP_
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -104,6 +105,20 @@ void ExpectMutationIsCaught(const std::string& name,
                          << "with the gradient of " << name << ".";
 }
 
+/// Mutations for a loss whose two terms have gradients of opposite signs.
+template <typename Dtype>
+void DropPositive(Blob<Dtype>* blob) {
+  Dtype* diff = blob->mutable_cpu_diff();
+  std::transform(diff, diff + blob->count(), diff,
+      [](Dtype g) { return std::min(g, Dtype(0)); });
+}
+template <typename Dtype>
+void DropNegative(Blob<Dtype>* blob) {
+  Dtype* diff = blob->mutable_cpu_diff();
+  std::transform(diff, diff + blob->count(), diff,
+      [](Dtype g) { return std::max(g, Dtype(0)); });
+}
+
 /// The mistakes that any layer could make: no gradient, wrong sign, 10 % off.
 template <typename Dtype>
 void ExpectScalingsAreCaught(const std::string& name, Blob<Dtype>* blob,
@@ -148,4 +163,4 @@ void ExpectGradients(Layer<Dtype>* layer, const vector<Blob<Dtype>*>& bottom,
 
 }  // namespace caffe
 
-#endif  // GCRF_TEST_GRADIENT_CHECK_HPP_
+#endif  // TEST_GRADIENT_CHECK_HPP_
