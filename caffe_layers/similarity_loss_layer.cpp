@@ -1,0 +1,131 @@
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "labels.hpp"
+#include "similarity_loss_layer.hpp"
+
+namespace caffe {
+
+// Below this many similarities, starting threads costs more than they save.
+const int kMinParallelCount = 1 << 14;
+
+/// Calls visit(i, alike) for each valid pair of one offset in one image, where
+/// i = y * width + x is the end that stores s.
+template <typename Dtype, typename Visitor>
+static void ForEachValidPair(const Dtype* label, int height, int width,
+    const PairOffset& offset, Dtype ignore_label, Visitor visit) {
+  const int x_begin = std::max(0, -offset.dx);
+  const int x_end = width - std::max(0, offset.dx);
+  for (int y = 0; y < height - offset.dy; ++y) {
+    for (int x = x_begin; x < x_end; ++x) {
+      const int i = y * width + x;
+      const int j = i + offset.dy * width + offset.dx;
+      if (label[i] != ignore_label && label[j] != ignore_label) {
+        visit(i, label[i] == label[j]);
+      }
+    }
+  }
+}
+
+template <typename Dtype>
+void SimilarityLossLayer<Dtype>::LayerSetUp(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  LossLayer<Dtype>::LayerSetUp(bottom, top);
+  const SimilarityLossParameter& param =
+      this->layer_param_.similarity_loss_param();
+  CheckWindow(
+      this->layer_param_.name(), "similarity_loss_param", param.window());
+  CHECK(param.threshold() >= 0 && param.threshold() <= 1)
+      << "Layer " << this->layer_param_.name() << ": threshold is "
+      << param.threshold() << ", expected a similarity in [0, 1]. Set "
+      << "similarity_loss_param { threshold: 4.54e-05 } for the paper's e^-10.";
+  const LossParameter& loss_param = this->layer_param_.loss_param();
+  CHECK(loss_param.normalization() == LossParameter_NormalizationMode_VALID &&
+        !loss_param.has_normalize())
+      << "Layer " << this->layer_param_.name() << ": loss_param sets "
+      << "normalization or normalize, but the loss is always the mean over the "
+      << "valid pairs. Remove it, and scale the loss by loss_weight.";
+  offsets_ = PairOffsets(param.window());
+}
+
+template <typename Dtype>
+void SimilarityLossLayer<Dtype>::Reshape(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  CheckLabelShape(
+      this->layer_param_.name(), "similarities", *bottom[0], *bottom[1]);
+  CheckPairChannels(this->layer_param_.name(), "similarity_loss_param",
+      this->layer_param_.similarity_loss_param().window(),
+      bottom[0]->channels());
+  LossLayer<Dtype>::Reshape(bottom, top);
+}
+
+template <typename Dtype>
+void SimilarityLossLayer<Dtype>::Forward_cpu(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const LossParameter& loss_param = this->layer_param_.loss_param();
+  CheckLabels(
+      this->layer_param_.name(), *bottom[1], kAnyNumberOfClasses, loss_param);
+  const Dtype ignore_label = IgnoreLabel<Dtype>(loss_param);
+  const Dtype h = this->layer_param_.similarity_loss_param().threshold();
+  const Dtype* similarities = bottom[0]->cpu_data();
+  const Dtype* labels = bottom[1]->cpu_data();
+  const int num_pairs = offsets_.size();
+  const int num_planes = bottom[0]->num() * num_pairs;
+  const int plane_size = bottom[0]->count(2);
+  // One sum for each plane: the total does not depend on the thread count.
+  vector<double> plane_loss(num_planes);
+  vector<int> plane_valid(num_planes);
+#pragma omp parallel for if (bottom[0]->count() > kMinParallelCount)
+  for (int plane = 0; plane < num_planes; ++plane) {
+    const Dtype* s = similarities + plane * plane_size;
+    double loss = 0;
+    int num_valid = 0;
+    ForEachValidPair(labels + plane / num_pairs * plane_size,
+        bottom[0]->height(), bottom[0]->width(), offsets_[plane % num_pairs],
+        ignore_label, [&](int i, bool alike) {
+          loss += alike ? -s[i] : std::max(s[i] - h, Dtype(0));  // Eq. (7)
+          ++num_valid;
+        });
+    plane_loss[plane] = loss;
+    plane_valid[plane] = num_valid;
+  }
+  num_valid_ = std::accumulate(plane_valid.begin(), plane_valid.end(), 0);
+  top[0]->mutable_cpu_data()[0] =
+      std::accumulate(plane_loss.begin(), plane_loss.end(), 0.) /
+      std::max(1, num_valid_);  // none: 0 / 1
+}
+
+template <typename Dtype>
+void SimilarityLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
+    const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
+  CHECK(!propagate_down[1]) << "Layer " << this->layer_param_.name()
+                            << ": cannot backpropagate to the labels.";
+  if (!propagate_down[0]) { return; }
+  const Dtype ignore_label =
+      IgnoreLabel<Dtype>(this->layer_param_.loss_param());
+  const Dtype h = this->layer_param_.similarity_loss_param().threshold();
+  const Dtype scale = top[0]->cpu_diff()[0] / std::max(1, num_valid_);
+  const Dtype* similarities = bottom[0]->cpu_data();
+  const Dtype* labels = bottom[1]->cpu_data();
+  Dtype* diff = bottom[0]->mutable_cpu_diff();
+  const int num_pairs = offsets_.size();
+  const int num_planes = bottom[0]->num() * num_pairs;
+  const int plane_size = bottom[0]->count(2);
+#pragma omp parallel for if (bottom[0]->count() > kMinParallelCount)
+  for (int plane = 0; plane < num_planes; ++plane) {
+    const Dtype* s = similarities + plane * plane_size;
+    Dtype* s_diff = diff + plane * plane_size;
+    std::fill(s_diff, s_diff + plane_size, Dtype(0));
+    ForEachValidPair(labels + plane / num_pairs * plane_size,
+        bottom[0]->height(), bottom[0]->width(), offsets_[plane % num_pairs],
+        ignore_label, [&](int i, bool alike) {
+          s_diff[i] = alike ? -scale : (s[i] > h ? scale : Dtype(0));
+        });
+  }
+}
+
+INSTANTIATE_CLASS(SimilarityLossLayer);
+REGISTER_LAYER_CLASS(SimilarityLoss);
+
+}  // namespace caffe
