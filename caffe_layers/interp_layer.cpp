@@ -1,0 +1,196 @@
+#include <algorithm>
+#include <climits>
+#include <cstdint>
+#include <vector>
+
+#include "caffe/util/math_functions.hpp"
+
+#include "interp_layer.hpp"
+
+namespace caffe {
+
+// Below this many pixels, starting threads costs more than they save.
+const int kMinParallelCount = 1 << 14;
+
+template <typename Dtype>
+void InterpLayer<Dtype>::LayerSetUp(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const InterpParameter& param = this->layer_param_.interp_param();
+  const bool size = param.has_height() && param.has_width();
+  CHECK(param.has_height() == param.has_width() &&
+        param.has_zoom_factor() + param.has_shrink_factor() + size == 1)
+      << "Layer " << this->layer_param_.name() << ": interp_param is { "
+      << param.ShortDebugString() << " }, expected exactly one of zoom_factor, "
+      << "shrink_factor, or height and width together, such as "
+      << "interp_param { zoom_factor: 8 }.";
+  CHECK(param.zoom_factor() >= param.has_zoom_factor() &&
+        param.shrink_factor() >= param.has_shrink_factor() &&
+        param.height() >= size && param.width() >= size)
+      << "Layer " << this->layer_param_.name() << ": interp_param is { "
+      << param.ShortDebugString() << " }, expected values of at least 1.";
+}
+
+template <typename Dtype>
+void InterpLayer<Dtype>::Reshape(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  CHECK(bottom[0]->num_axes() == 4 && bottom[0]->count() > 0)
+      << "Layer " << this->layer_param_.name() << ": bottom is "
+      << bottom[0]->shape_string() << ", expected four axes, N x C x H x W, "
+      << "none of them empty.";
+  CHECK_NE(bottom[0], top[0])
+      << "Layer " << this->layer_param_.name()
+      << ": cannot work in place. Give the top another name.";
+  const InterpParameter& param = this->layer_param_.interp_param();
+  rows_.Reshape(
+      bottom[0]->height(), TopSize(bottom[0]->height(), param.height()));
+  columns_.Reshape(
+      bottom[0]->width(), TopSize(bottom[0]->width(), param.width()));
+  top[0]->Reshape(bottom[0]->num(), bottom[0]->channels(), rows_.top_size,
+      columns_.top_size);
+}
+
+template <typename Dtype>
+int InterpLayer<Dtype>::TopSize(int bottom_size, unsigned int set_size) const {
+  const InterpParameter& param = this->layer_param_.interp_param();
+  int64_t size = set_size;
+  if (param.has_zoom_factor()) {
+    size = (bottom_size - int64_t{1}) * param.zoom_factor() + 1;
+  } else if (param.has_shrink_factor()) {
+    size = (bottom_size - int64_t{1}) / param.shrink_factor() + 1;
+  }
+  CHECK_LE(size, INT_MAX) << "Layer " << this->layer_param_.name()
+                          << ": interp_param { " << param.ShortDebugString()
+                          << " } makes " << bottom_size << " pixels into "
+                          << size << ", more than a blob holds.";
+  return size;
+}
+
+template <typename Dtype>
+void InterpLayer<Dtype>::Axis::Reshape(int new_bottom_size, int new_top_size) {
+  if (new_bottom_size == bottom_size && new_top_size == top_size) { return; }
+  bottom_size = new_bottom_size;
+  top_size = new_top_size;
+  cell.resize(top_size);
+  fraction.resize(top_size);
+  begin.assign(bottom_size + 1, top_size);
+  const int64_t intervals = std::max(1, top_size - 1);
+  for (int t = top_size - 1; t >= 0; --t) {
+    // Eq. (a), in integers: no rounding keeps the last pixel off its corner.
+    const int64_t position = t * (bottom_size - int64_t{1});
+    cell[t] = position / intervals;
+    fraction[t] = Dtype(position % intervals) / intervals;
+    begin[cell[t]] = t;
+  }
+  // An empty cell begins where the next one does.
+  for (int i = bottom_size - 1; i >= 0; --i) {
+    begin[i] = std::min(begin[i], begin[i + 1]);
+  }
+}
+
+template <typename Dtype>
+void InterpLayer<Dtype>::Axis::Stretch(
+    const Dtype* b, vector<Dtype>* line) const {
+  Dtype* t = line->data();
+  for (int x = 0; x < top_size; ++x) {
+    const int i = cell[x];
+    t[x] = b[i] + fraction[x] * (b[Next(i)] - b[i]);  // Eq. (b)
+  }
+}
+
+template <typename Dtype>
+void InterpLayer<Dtype>::Axis::Collect(
+    const vector<Dtype>& line, Dtype* b) const {
+  Dtype from_cell_before = 0;
+  for (int i = 0; i < bottom_size; ++i) {
+    Dtype own = 0, next = 0;
+    for (int x = begin[i]; x < begin[i + 1]; ++x) {
+      own += (1 - fraction[x]) * line[x];
+      next += fraction[x] * line[x];
+    }
+    b[i] = from_cell_before + own;
+    from_cell_before = next;
+  }
+}
+
+template <typename Dtype>
+void InterpLayer<Dtype>::Forward_cpu(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const Dtype* bottom_data = bottom[0]->cpu_data();
+  Dtype* top_data = top[0]->mutable_cpu_data();
+  if (bottom[0]->shape() == top[0]->shape()) {
+    caffe_copy(top[0]->count(), bottom_data, top_data);
+    return;
+  }
+  const int width = columns_.top_size;
+  const int num_planes = bottom[0]->count(0, 2);
+#pragma omp parallel if (top[0]->count() > kMinParallelCount)
+  {
+    // The two bottom rows around a top row, stretched to the top's width.
+    vector<Dtype> above(width), below(width);
+#pragma omp for
+    for (int plane = 0; plane < num_planes; ++plane) {
+      const Dtype* b = bottom_data + plane * bottom[0]->count(2);
+      Dtype* t = top_data + plane * top[0]->count(2);
+      int row_above = -1, row_below = -1;
+      for (int y = 0; y < rows_.top_size; ++y, t += width) {
+        const int i = rows_.cell[y];
+        const Dtype f = rows_.fraction[y];
+        if (i != row_above) {
+          if (i == row_below) {
+            above.swap(below);
+          } else {
+            columns_.Stretch(b + i * columns_.bottom_size, &above);
+          }
+          row_above = i;
+          row_below = rows_.Next(i);
+          columns_.Stretch(b + row_below * columns_.bottom_size, &below);
+        }
+        for (int x = 0; x < width; ++x) {
+          t[x] = above[x] + f * (below[x] - above[x]);  // Eq. (b)
+        }
+      }
+    }
+  }
+}
+
+template <typename Dtype>
+void InterpLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
+    const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
+  if (!propagate_down[0]) { return; }
+  const Dtype* top_diff = top[0]->cpu_diff();
+  Dtype* bottom_diff = bottom[0]->mutable_cpu_diff();
+  if (bottom[0]->shape() == top[0]->shape()) {
+    caffe_copy(top[0]->count(), top_diff, bottom_diff);
+    return;
+  }
+  const int width = columns_.top_size;
+  const int num_planes = bottom[0]->count(0, 2);
+#pragma omp parallel if (top[0]->count() > kMinParallelCount)
+  {
+    // Each bottom row gathers from the cells above and below it, each bottom
+    // pixel from those left and right: no thread writes where another does.
+    vector<Dtype> row(width);
+#pragma omp for
+    for (int plane = 0; plane < num_planes; ++plane) {
+      const Dtype* g = top_diff + plane * top[0]->count(2);
+      Dtype* b = bottom_diff + plane * bottom[0]->count(2);
+      for (int i = 0; i < rows_.bottom_size; ++i) {
+        std::fill(row.begin(), row.end(), Dtype(0));
+        for (int y = rows_.begin[std::max(0, i - 1)]; y < rows_.begin[i + 1];
+             ++y) {
+          const Dtype f = rows_.fraction[y];
+          const Dtype weight = rows_.cell[y] == i ? 1 - f : f;
+          for (int x = 0; x < width; ++x) {
+            row[x] += weight * g[y * width + x];
+          }
+        }
+        columns_.Collect(row, b + i * columns_.bottom_size);
+      }
+    }
+  }
+}
+
+INSTANTIATE_CLASS(InterpLayer);
+REGISTER_LAYER_CLASS(Interp);
+
+}  // namespace caffe
