@@ -38,6 +38,11 @@ def read_parameters(text, defaults):
     return {**defaults, **given}
 
 
+def data_of(blobs):
+    """Return the arrays of blobs, which pycaffe lets us index but not iterate over."""
+    return [blobs[i].data for i in range(len(blobs))]
+
+
 class NumpyLayer(Layer):
     """A layer with one top, whose subclass says what it computes.
 
@@ -68,19 +73,15 @@ class NumpyLayer(Layer):
 
     def reshape(self, bottom, top):
         """Give the top its shape."""
-        top[0].reshape(*self.top_shape(*(blob.data.shape for blob in bottom)))
+        top[0].reshape(*self.top_shape(*(x.shape for x in data_of(bottom))))
 
     def forward(self, bottom, top):
         """Compute the top."""
-        top[0].data[...] = self.compute(*(blob.data for blob in bottom))
+        top[0].data[...] = self.compute(*data_of(bottom))
 
     def backward(self, top, propagate_down, bottom):
         """Compute the gradients of the bottoms that ask for one."""
-        gradients = self.differentiate(top[0].diff, *(blob.data for blob in bottom))
-        for blob, name, gradient, wanted in zip(
-            bottom, self.bottoms, gradients, propagate_down, strict=True
-        ):
-            if wanted:
-                if gradient is None:
-                    raise ValueError(f"no gradient for {name}; set propagate_down: false")
-                blob.diff[...] = gradient
+        gradients = self.differentiate(top[0].diff, *data_of(bottom))
+        for i, gradient in enumerate(gradients):
+            if propagate_down[i]:  # for labels too, where a net says force_backward
+                bottom[i].diff[...] = 0 if gradient is None else gradient

@@ -1,10 +1,13 @@
 """What all tests share: the import path and repeatable property-based tests."""
 
+import os
 import sys
 from pathlib import Path
 
 from hypothesis import settings
 
+os.environ.setdefault("GLOG_minloglevel", "2")  # no log of every net, errors only
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # no spinning beside the tests' other work
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python_layers"))
 

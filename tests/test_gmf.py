@@ -1,8 +1,12 @@
 """GMFEven and GMFOdd: mu_i <- (I + S_i C)^-1 (r_i + C m_i) on the even or odd columns."""
 
+from functools import partial
+
 import gmf
 import numpy as np
 import pytest
+from agreement import assert_agreement
+from layer_runner import CaffeLayer
 from neighbourhood import pair_offsets
 from numeric import central_differences, relative_error
 
@@ -99,3 +103,15 @@ def test_wrong_shapes_are_rejected(name, shape, message):
     arrays[name] = np.ones(shape)
     with pytest.raises(ValueError, match=message):
         gmf.forward(**arrays, window=3, parity=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("window", [3, 7, 9, 23])
+@pytest.mark.parametrize("parity", [0, 1])
+def test_caffe_agrees_at_every_size(dtype, window, parity):
+    name = ("GMFEven", "GMFOdd")[parity]
+    text = f'type: "{name}" gmf_param {{ window: {window} }}'
+    layer = CaffeLayer(text, dtype, num_bottoms=4)
+    twin = [partial(f, window=window, parity=parity) for f in (gmf.forward, gmf.backward)]
+    for shape in [*SIZES, (1, 21, 30, 31), (2, 5, 13, 40)]:
+        assert_agreement(layer, random_bottoms(shape, window), *twin)

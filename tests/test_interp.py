@@ -1,8 +1,12 @@
 """Interp: bilinear resizing with the corners aligned."""
 
+from functools import partial
+
 import interp
 import numpy as np
 import pytest
+from agreement import assert_agreement
+from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
 
 # Input height and width, parameters, result height and width.
@@ -66,3 +70,13 @@ def test_type_is_kept(dtype):
 def test_any_other_choice_of_size_is_rejected(parameters, message):
     with pytest.raises(ValueError, match=message):
         interp.forward(np.ones((1, 1, 3, 3)), **parameters)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("parameters", [parameters for _, parameters, _ in CASES])
+def test_caffe_agrees_at_every_size(dtype, parameters):
+    fields = " ".join(f"{name}: {value}" for name, value in parameters.items())
+    layer = CaffeLayer(f'type: "Interp" interp_param {{ {fields} }}', dtype)
+    twin = [partial(function, **parameters) for function in (interp.forward, interp.backward)]
+    for shape in [(2, 3, 5, 4), (1, 1, 1, 1), (1, 2, 1, 9), (3, 2, 33, 41), (1, 21, 8, 1)]:
+        assert_agreement(layer, [np.random.default_rng(0).normal(size=shape)], *twin)

@@ -1,8 +1,12 @@
 """MarginLoss: L_i = max(0, T - (score of the label - best other score))."""
 
+from functools import partial
+
 import margin_loss
 import numpy as np
 import pytest
+from agreement import assert_agreement
+from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
 
 # Three classes, four pixels. Margins (score of the label - best other):
@@ -88,3 +92,29 @@ def test_wrong_shapes_and_normalizations_are_rejected():
         margin_loss.forward(SCORES, LABELS[..., :3])
     with pytest.raises(ValueError, match="normalization is 'MEAN', expected one of"):
         margin_loss.forward(SCORES, LABELS, ignore_label=255, normalization="MEAN")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ignored", [0, 0.2, 1])
+@pytest.mark.parametrize("normalization", margin_loss.NORMALIZATIONS)
+def test_caffe_agrees_at_every_size(dtype, ignored, normalization):
+    text = f"""type: "MarginLoss" margin_loss_param {{ margin: 0.75 }}
+        loss_param {{ ignore_label: 255 normalization: {normalization} }}"""
+    options = {"margin": 0.75, "ignore_label": 255, "normalization": normalization}
+    twin = [partial(f, **options) for f in (margin_loss.forward, margin_loss.backward)]
+    layer = CaffeLayer(text, dtype, num_bottoms=2)
+    for shape in [(1, 2, 1, 1), (2, 21, 9, 12), (3, 5, 1, 7), (1, 3, 40, 1)]:
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, shape[1], (shape[0], 1, *shape[2:]))
+        labels[rng.random(labels.shape) < ignored] = 255
+        assert_agreement(layer, [rng.normal(size=shape), labels], *twin)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_caffe_agrees_on_ties_and_on_the_kink(dtype):
+    for margin in (0.5, 0.25):
+        text = f"""type: "MarginLoss" margin_loss_param {{ margin: {margin} }}
+            loss_param {{ ignore_label: 255 }}"""
+        options = {"margin": margin, "ignore_label": 255}
+        twin = [partial(f, **options) for f in (margin_loss.forward, margin_loss.backward)]
+        assert_agreement(CaffeLayer(text, dtype, num_bottoms=2), [SCORES, LABELS], *twin)

@@ -3,6 +3,8 @@
 import matrix_gen
 import numpy as np
 import pytest
+from agreement import TOLERANCE
+from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
 
 
@@ -32,3 +34,23 @@ def test_wrong_sizes_are_rejected():
         matrix_gen.forward(np.ones((2, 3)))
     with pytest.raises(ValueError, match="num_classes is 0, expected at least 1"):
         matrix_gen.initial_factor(0, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("num_classes", [1, 2, 21])
+def test_caffe_agrees(dtype, num_classes):
+    text = f'type: "MatrixGen" matrix_gen_param {{ num_classes: {num_classes} diagonal: 0.5 }}'
+    layer = CaffeLayer(text, dtype, num_bottoms=0)
+    assert np.array_equal(layer.forward(), 0.25 * np.eye(num_classes))
+    R, R_diff = layer.view("param0")
+    assert np.array_equal(R, matrix_gen.initial_factor(num_classes, 0.5))
+
+    rng = np.random.default_rng(0)
+    R[...] = rng.normal(size=R.shape)
+    C_diff = rng.normal(size=R.shape).astype(dtype)
+    exact = R.astype(np.float64)
+    assert relative_error(layer.forward(), matrix_gen.forward(exact)) <= TOLERANCE[dtype]
+    R_diff[...] = start = np.tril(np.ones_like(R))  # gradients add up: iter_size relies on it
+    layer.backward(C_diff)
+    expected = start + matrix_gen.backward(exact, C_diff.astype(np.float64))
+    assert relative_error(R_diff, expected) <= TOLERANCE[dtype]

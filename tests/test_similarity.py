@@ -1,8 +1,12 @@
 """Similarity: s_ij = exp(-||p_i - p_j||^2)."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import similarity
+from agreement import assert_agreement
+from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
 
 SIZES = [(1, 2, 1, 1), (2, 3, 5, 4), (1, 1, 4, 5), (2, 2, 1, 6), (1, 2, 6, 1), (1, 3, 2, 9)]
@@ -46,3 +50,15 @@ def test_gradient(shape, window):
 def test_wrong_shape_is_rejected():
     with pytest.raises(ValueError, match=r"features have shape \(3, 4\), expected \(N, M, H, W\)"):
         similarity.forward(np.ones((3, 4)), window=3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("window", [3, 7, 9, 23])
+def test_caffe_agrees_at_every_size(dtype, window):
+    layer = CaffeLayer(f'type: "Similarity" similarity_param {{ window: {window} }}', dtype)
+    twin = [
+        partial(function, window=window) for function in (similarity.forward, similarity.backward)
+    ]
+    for shape in [*SIZES, (1, 21, 30, 31), (2, 5, 13, 40)]:
+        p = np.random.default_rng(0).normal(0, 0.3, shape)
+        assert_agreement(layer, [p], *twin)

@@ -1,8 +1,12 @@
 """SimilarityLoss: -s for like pairs, max(0, s - h) for unlike ones."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import similarity_loss
+from agreement import assert_agreement
+from layer_runner import CaffeLayer
 from neighbourhood import pair_offsets
 from numeric import central_differences, relative_error
 
@@ -82,3 +86,32 @@ def test_wrong_shapes_and_labels_are_rejected():
         similarity_loss.forward(S, LABELS[..., :2], window=3)
     with pytest.raises(ValueError, match="label -1 at image 0, row 0, column 1, expected a whole"):
         similarity_loss.forward(S, np.where(LABELS == 255, 0, -LABELS), window=3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("window", [3, 7, 23])
+@pytest.mark.parametrize("ignored", [0, 0.2, 1])
+def test_caffe_agrees_at_every_size(dtype, window, ignored):
+    text = f"""type: "SimilarityLoss" loss_param {{ ignore_label: 255 }}
+        similarity_loss_param {{ window: {window} threshold: 0.25 }}"""
+    options = {"window": window, "threshold": 0.25, "ignore_label": 255}
+    twin = [partial(f, **options) for f in (similarity_loss.forward, similarity_loss.backward)]
+    layer = CaffeLayer(text, dtype, num_bottoms=2)
+    for num_images, height, width in [(1, 1, 1), (2, 5, 4), (1, 30, 31), (3, 1, 7), (1, 9, 1)]:
+        rng = np.random.default_rng(0)
+        s = rng.random((num_images, len(pair_offsets(window)), height, width))
+        labels = rng.integers(0, 3, (num_images, 1, height, width))
+        labels[rng.random(labels.shape) < ignored] = 255
+        assert_agreement(layer, [s, labels], *twin)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_caffe_agrees_on_the_kink_and_the_default_threshold_is_e_to_the_minus_10(dtype):
+    s = S.copy()
+    s[0, 1, 0, 1] = threshold = float(np.float32(similarity_loss.THRESHOLD))
+    assert threshold == pytest.approx(np.exp(-10), rel=1e-7)
+    text = """type: "SimilarityLoss" loss_param { ignore_label: 255 }
+        similarity_loss_param { window: 3 }"""
+    options = {**OPTIONS, "threshold": threshold}
+    twin = [partial(f, **options) for f in (similarity_loss.forward, similarity_loss.backward)]
+    assert_agreement(CaffeLayer(text, dtype, num_bottoms=2), [s, LABELS], *twin)
