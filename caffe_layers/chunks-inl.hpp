@@ -20,7 +20,7 @@ constexpr int kParallelPixels = 256;
 
 // Sums that a kernel keeps in registers, for two rows at once.
 #if HWY_TARGET <= HWY_AVX3
-constexpr int kMaxChunk = 11;  // of 32 registers
+constexpr int kMaxChunk = 8;  // of 32 registers
 #else
 constexpr int kMaxChunk = 6;  // of 16
 #endif
