@@ -139,6 +139,17 @@ patch_tree() {
     <"${@: -1}"
 }
 
+# Files that are as in the last tree keep their time, so that they are not
+# compiled again.
+keep_times() {
+  local line
+  while read -r line; do
+    line=${line#"Files $source_dir/"}
+    echo "${line%% and *}"
+  done < <(LC_ALL=C diff -rqs "$source_dir" "$work/tree" | grep ' identical$') |
+    tar -C "$source_dir" --files-from=- -cf - | tar -C "$work/tree" -xf -
+}
+
 if [ -n "$caffe_src" ]; then
   [ -f "$caffe_src/src/caffe/proto/caffe.proto" ] &&
     [ -f "$caffe_src/CMakeLists.txt" ] ||
@@ -157,5 +168,6 @@ fetch_archives
 unpack
 apply_patches
 echo "$key" >"$work/tree/.made-from" || die "cannot write $work/tree"
+[ ! -d "$source_dir" ] || try "cannot write $work/tree" keep_times
 rm -rf "$source_dir"
 mv "$work/tree" "$source_dir"

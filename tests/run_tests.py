@@ -62,6 +62,10 @@ def main(argv=None):
     build = args.build.resolve()
     env = dict(os.environ, PYTHONPATH=f"{build / 'python'}:{ROOT / 'python_layers'}")
     env["PATH"] = f"{build / 'tools'}:{Path(sys.executable).parent}:{env['PATH']}"
+    # A gradient check starts thousands of tiny teams of threads; a spinning one would hold the
+    # cores that the others wait for. Two threads are enough to see a race.
+    env.setdefault("OMP_NUM_THREADS", "2")
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory() as folder:
 
         def gtest(name, program, *options):
