@@ -55,6 +55,19 @@ def test_the_crf_layers_parameters_have_their_defaults():
     assert layer.similarity_loss_param.threshold == pytest.approx(math.exp(-10))
 
 
+def test_missing_packages_are_named_and_installed_with_sudo(tmp_path):
+    command_first_on_path(tmp_path / "bin", "dpkg-query", "echo installed cmake")
+    command_first_on_path(tmp_path / "bin", "id", "echo 1000")
+    path = command_first_on_path(tmp_path / "bin", "sudo", 'echo sudo "$*"')
+    result = run([ROOT / "caffe_fork/install-packages.sh"], env={**os.environ, "PATH": path})
+    said, update, install = result.stdout.splitlines()
+    assert said.startswith("Installing ")
+    assert " missing system packages: ca-certificates ccache dpkg-dev g++ " in said
+    assert update == "sudo apt-get update -q"
+    assert install.startswith("sudo env DEBIAN_FRONTEND=noninteractive apt-get install ")
+    assert "--no-install-recommends ca-certificates ccache dpkg-dev g++ " in install
+
+
 def test_a_second_make_does_nothing_in_under_two_seconds():
     start = time.monotonic()
     result = run(["make"])
