@@ -56,6 +56,11 @@ int InterpLayer<Dtype>::TopSize(int bottom_size, unsigned int set_size) const {
   if (param.has_zoom_factor()) {
     size = (bottom_size - int64_t{1}) * param.zoom_factor() + 1;
   } else if (param.has_shrink_factor()) {
+    CHECK_EQ((bottom_size - 1) % int64_t{param.shrink_factor()}, 0)
+        << "Layer " << this->layer_param_.name() << ": bottom is "
+        << bottom_size << " pixels high or wide, expected "
+        << param.shrink_factor() << " k + 1, for any k. Pad or crop it, or use "
+        << "interp_param { height width }, which interpolates.";
     size = (bottom_size - int64_t{1}) / param.shrink_factor() + 1;
   }
   CHECK_LE(size, INT_MAX) << "Layer " << this->layer_param_.name()

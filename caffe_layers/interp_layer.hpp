@@ -16,16 +16,16 @@ namespace caffe {
  * @f[ y = y' (H - 1) / (H' - 1) @f], or at 0 if H' = 1                   (a)
  * @f[ t(y') = (1 - f) b(i) + f b(i + 1), \quad i = \lfloor y \rfloor,
  *     f = y - i @f]                                                      (b)
- * Backward is the transpose. This is the Interp layer of DeepLab.
+ * Backward is the transpose. This is the Interp layer of DeepLab, but stricter.
  * @param bottom (length 1)
  *   -# @f$ (N \times C \times H \times W) @f$ any values
  * @param top (length 1)
  *   -# @f$ (N \times C \times H' \times W') @f$, not the bottom itself
  * interp_param, exactly one of
  *   - zoom_factor, >= 1: H' = (H - 1) * zoom_factor + 1
- *   - shrink_factor, >= 1: H' = (H - 1) / shrink_factor + 1, rounded down. If
- *     shrink_factor divides H - 1 that is exact subsampling; if not, the
- *     corners still stay, and the pixels are a little further apart.
+ *   - shrink_factor f, >= 1: H' = (H - 1) / f + 1, every f-th pixel, so that
+ *     label maps stay label maps. H and W must be f k + 1, while DeepLab's
+ *     layer interpolates at other sizes.
  *   - height and width, >= 1: H' and W'
  */
 template <typename Dtype>

@@ -122,10 +122,10 @@ TYPED_TEST(InterpLayerTest, ShrinkUndoesZoomExactly) {
   }
 }
 
-TYPED_TEST(InterpLayerTest, ShrinkRoundsTheSizeDownAndKeepsTheCorners) {
-  this->SetBottom(1, 10, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
-  this->Forward(this->Shrink(4));  // 9 / 4 = 2 steps, of 4.5 pixels each
-  this->ExpectTop({0, 4.5, 9});
+TYPED_TEST(InterpLayerTest, ShrinkByFourTakesEveryFourthPixel) {
+  this->SetBottom(1, 9, {0, 10, 20, 30, 40, 50, 60, 70, 80});
+  this->Forward(this->Shrink(4));
+  this->ExpectTop({0, 40, 80});
 }
 
 TYPED_TEST(InterpLayerTest, OneTopPixelTakesTheFirst) {
@@ -177,6 +177,7 @@ TYPED_TEST(InterpLayerTest, TheLastPixelIsExactlyTheLastAtAnySize) {
 
 TYPED_TEST(InterpLayerTest, Gradient) {
   typedef typename TypeParam::Dtype Dtype;
+  this->FillBottom(2, 2, 3, 5);
   for (const LayerParameter& param :
       {this->Zoom(1), this->Zoom(3), this->Shrink(2), this->Size(5, 2),
           this->Size(1, 7), this->Size(4, 1)}) {
@@ -283,6 +284,12 @@ TYPED_TEST(InterpLayerTest, AZeroIsRejectedWithAReason) {
     EXPECT_DEATH(this->Forward(param),
         "Layer resize: interp_param is .* 0.*, expected values of at least 1");
   }
+}
+
+TYPED_TEST(InterpLayerTest, ASizeThatDoesNotShrinkExactlyIsRejected) {
+  this->bottom_.Reshape(1, 1, 9, 10);
+  EXPECT_DEATH(this->Forward(this->Shrink(4)),
+      "Layer resize: bottom is 10 pixels high or wide, expected 4 k . 1");
 }
 
 TYPED_TEST(InterpLayerTest, ASizeThatNoBlobHoldsIsRejected) {

@@ -17,8 +17,9 @@ from numpy_layer import NumpyLayer
 def resized(size, height=None, width=None, zoom_factor=None, shrink_factor=None):
     """Return the result's (height, width) for an input of size = (height, width).
 
-    Exactly one way: zoom_factor, (H - 1) * zoom_factor + 1; shrink_factor, (H - 1) //
-    shrink_factor + 1; or height and width themselves. Raises ValueError for any other choice.
+    Exactly one way: zoom_factor, (H - 1) * zoom_factor + 1; shrink_factor, (H - 1) /
+    shrink_factor + 1; or height and width themselves. Raises ValueError for any other choice, and
+    where shrink_factor does not divide H - 1 and W - 1.
     """
     factors = {"zoom_factor": zoom_factor, "shrink_factor": shrink_factor}
     sizes = {"height": height, "width": width, **factors}
@@ -32,6 +33,8 @@ def resized(size, height=None, width=None, zoom_factor=None, shrink_factor=None)
     if zoom_factor:
         return tuple((length - 1) * zoom_factor + 1 for length in size)
     if shrink_factor:
+        if any((length - 1) % shrink_factor for length in size):
+            raise ValueError(f"input is {size}, expected {shrink_factor} k + 1 along both axes")
         return tuple((length - 1) // shrink_factor + 1 for length in size)
     return height, width
 

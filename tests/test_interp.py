@@ -13,7 +13,7 @@ from numeric import central_differences, relative_error
 CASES = [
     ((3, 4), {"zoom_factor": 8}, (17, 25)),
     ((1, 5), {"zoom_factor": 3}, (1, 13)),
-    ((9, 10), {"shrink_factor": 4}, (3, 3)),
+    ((9, 13), {"shrink_factor": 4}, (3, 4)),
     ((5, 3), {"height": 7, "width": 1}, (7, 1)),
     ((1, 1), {"height": 3, "width": 2}, (3, 2)),
     ((4, 6), {"height": 4, "width": 6}, (4, 6)),
@@ -65,6 +65,7 @@ def test_type_is_kept(dtype):
         ({"zoom_factor": 2, "shrink_factor": 2}, r"\['shrink_factor', 'zoom_factor'\] given"),
         ({"zoom_factor": 0}, "zoom_factor is 0, expected at least 1"),
         ({"height": 0, "width": 3}, "height is 0, expected at least 1"),
+        ({"shrink_factor": 4}, r"input is \(3, 3\), expected 4 k \+ 1 along both axes"),
     ],
 )
 def test_any_other_choice_of_size_is_rejected(parameters, message):
@@ -78,5 +79,5 @@ def test_caffe_agrees_at_every_size(dtype, parameters):
     fields = " ".join(f"{name}: {value}" for name, value in parameters.items())
     layer = CaffeLayer(f'type: "Interp" interp_param {{ {fields} }}', dtype)
     twin = [partial(function, **parameters) for function in (interp.forward, interp.backward)]
-    for shape in [(2, 3, 5, 4), (1, 1, 1, 1), (1, 2, 1, 9), (3, 2, 33, 41), (1, 21, 8, 1)]:
+    for shape in [(2, 3, 5, 9), (1, 1, 1, 1), (1, 2, 1, 9), (3, 2, 33, 41), (1, 21, 13, 1)]:
         assert_agreement(layer, [np.random.default_rng(0).normal(size=shape)], *twin)
