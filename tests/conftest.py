@@ -9,7 +9,7 @@ from hypothesis import settings
 os.environ.setdefault("GLOG_minloglevel", "2")  # no log of every net, errors only
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # no spinning beside the tests' other work
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "python_layers"))
+sys.path[:0] = [str(ROOT / "python_layers"), str(ROOT / "tools")]
 
 # The same cases on every machine and in every run, and no time limit for a slow one.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -1,0 +1,141 @@
+"""tools/make_nets.py: prototxt/ is what its definition says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import make_nets
+import pytest
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+from make_nets import PAPER, SMALL
+
+ROOT = Path(__file__).resolve().parent.parent
+NETS = ("unary", "pretrain", "finetune", "deploy", "deploy_unary")
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Settings whose files are in a folder of their own."""
+    settings = replace(SMALL, output=tmp_path)
+    make_nets.write(settings)
+    return settings
+
+
+def layers(settings, net):
+    return make_nets.messages(settings)[f"{net}.prototxt"].layer
+
+
+@pytest.mark.parametrize("settings", [PAPER, SMALL], ids=["paper", "small"])
+def test_the_files_in_the_repository_are_up_to_date(settings, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert make_nets.differences(settings) == []
+
+
+def test_a_changed_number_is_a_difference_but_its_spelling_is_not(written):
+    path = written.output / "unary_solver.prototxt"
+    text = path.read_text()
+    path.write_text(text.replace("base_lr: 0.003\n", "base_lr: 0.00300000002608\n"))
+    assert path.read_text() != text
+    assert make_nets.differences(written) == []
+    path.write_text(text.replace("base_lr: 0.003\n", "base_lr: 0.006\n"))
+    assert make_nets.differences(written) == [f"{path}: differs from its definition"]
+
+
+def test_missing_broken_and_left_over_files_are_differences(written):
+    (written.output / "deploy.prototxt").unlink()
+    (written.output / "unary.prototxt").write_text("layer { nmae: 'data' }")
+    (written.output / "old.prototxt").write_text("")
+    deploy, old, unary = make_nets.differences(written)
+    assert deploy == f"{written.output}/deploy.prototxt: missing"
+    assert old == f"{written.output}/old.prototxt: no longer made"
+    assert "nmae" in unary
+
+
+def test_check_ends_with_1_and_says_what_to_run(tmp_path, capsys):
+    arguments = ["--output", str(tmp_path), "--small"]
+    assert make_nets.main(arguments) == 0
+    assert make_nets.main([*arguments, "--check"]) == 0
+    assert make_nets.main([*arguments, "--check", "--window", "7"]) == 1
+    assert "pretrain.prototxt: differs from its definition; run tools" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_every_layer_is_named_once_and_every_blob_is_its_maker(net):
+    seen = set()
+    for layer in layers(PAPER, net):
+        variants = {"data", "pairwise/filters"}  # for the test phase, for phase 2
+        assert layer.name not in seen or layer.name in variants
+        seen.add(layer.name)
+        made = [top for top in layer.top if top not in layer.bottom]
+        assert made in ([], [layer.name], ["data", "label"])
+
+
+def test_all_nets_call_the_same_parameters_by_the_same_names():
+    def learning(net):
+        return {
+            layer.name for layer in layers(PAPER, net) if layer.type in ("Convolution", "MatrixGen")
+        }
+
+    assert learning("deploy") == learning("finetune")
+    assert learning("deploy") == learning("unary") | learning("pretrain") | {"compatibility"}
+    assert learning("deploy_unary") == learning("unary")
+    assert not learning("unary") & learning("pretrain")
+
+
+def test_small_nets_have_the_topology_of_the_paper_s():
+    def topology(settings, net):
+        return [
+            (layer.type, layer.name, layer.bottom, layer.top)
+            for layer in layers(replace(settings, dropout=0), net)
+        ]
+
+    for net in NETS:
+        assert topology(PAPER, net) == topology(SMALL, net)
+
+
+def test_files_say_what_wrote_them(written):
+    for path in written.output.glob("*.prototxt"):
+        assert path.read_text().startswith("# Written by tools/make_nets.py")
+
+
+def test_arguments_reach_the_nets(tmp_path):
+    arguments = "--num-classes 11 --window 7 --gmf-layers 3 --data d --train-split a --test-split b"
+    arguments += " --test-images 9 --crop-size 97 --test-size 161 --batch-size 6 --iter-size 3"
+    assert make_nets.main(["--output", str(tmp_path), *arguments.split()]) == 0
+
+    def parse(name, message):
+        return text_format.Parse((tmp_path / f"{name}.prototxt").read_text(), message)
+
+    net = {}
+    for layer in parse("finetune", caffe_pb2.NetParameter()).layer:
+        net.setdefault(layer.name, []).append(layer)
+    train, test = (layer.seg_data_param for layer in net["data"])
+    assert (train.image_source, test.label_source) == ("d/a/images", "d/b/labels")
+    assert (train.batch_size, train.crop_size, train.num_classes) == (2, 97, 11)
+    assert (test.batch_size, test.crop_size, test.num_classes) == (1, 161, 11)
+    assert net["similarity"][0].similarity_param.window == 7
+    assert net["gmf3/odd"][0].gmf_param.window == 7 and "gmf4/even" not in net
+    assert net["compatibility"][0].matrix_gen_param.num_classes == 11
+    for name in ("unary/fc8", "unary/data_ms", "pairwise/filters"):
+        assert net[name][0].convolution_param.num_output == 11
+    solver = parse("finetune_solver", caffe_pb2.SolverParameter())
+    assert (solver.net, solver.iter_size) == (f"{tmp_path}/finetune.prototxt", 3)
+    assert list(solver.test_iter) == [9]
+    assert solver.snapshot_prefix == f"snapshots/{tmp_path.name}/finetune"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--output x --crop-size 320", "crop_size is 320, expected 8k + 1, such as 321"),
+        ("--output x --test-size 500", "test_size is 500, expected 8k + 1, such as 497"),
+        ("--output x --window 6", "window is 6, expected an odd number from 3 on"),
+        ("--output x --iter-size 2", "iter_size 2 does not divide the batch of 15"),
+        ("--output x --gmf-layers 0", "0 is below 1"),
+        ("--num-classes 11", "give --output"),
+    ],
+)
+def test_bad_arguments_are_refused_with_a_reason(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        make_nets.main(arguments.split())
+    assert message in capsys.readouterr().err
