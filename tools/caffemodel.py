@@ -1,0 +1,53 @@
+"""Read and write the weights in a .caffemodel, as NumPy arrays by layer name."""
+
+from pathlib import Path
+
+import atomic
+import numpy as np
+from caffe.proto import caffe_pb2
+from google.protobuf.message import DecodeError
+
+
+def read_caffemodel(path):
+    """Return {layer name: [array of each parameter blob]} of the layers that have weights.
+
+    Old (V1) and new layers are read alike, by name. Fields and layer types of other forks of Caffe,
+    which this one does not know, are skipped. Blobs keep the shape they are stored with: old ones
+    have four axes, so that a bias is (1, 1, 1, n).
+    Raises ValueError if the file is no .caffemodel or one name stands for two layers.
+    """
+    try:
+        net = caffe_pb2.NetParameter.FromString(Path(path).read_bytes())
+    except DecodeError as error:
+        raise ValueError(f"{path}: no .caffemodel ({error})") from error
+    weights = {}
+    for layer in [*net.layers, *net.layer]:
+        if not layer.blobs:
+            continue
+        if layer.name in weights:
+            raise ValueError(f"{path}: two layers are called {layer.name}")
+        weights[layer.name] = [_to_array(blob) for blob in layer.blobs]
+    if not weights:
+        raise ValueError(f"{path}: no layer has weights; is it a .caffemodel?")
+    return weights
+
+
+def write_caffemodel(path, weights):
+    """Write {layer name: [array of each parameter blob]}, whole or not at all."""
+    net = caffe_pb2.NetParameter()
+    for name, arrays in weights.items():
+        layer = net.layer.add(name=name)
+        for array in arrays:
+            blob = layer.blobs.add()
+            blob.shape.dim.extend(array.shape)
+            blob.data.extend(np.asarray(array, np.float32).ravel().tolist())
+    with atomic.new_file(path) as partial:
+        partial.write_bytes(net.SerializeToString())
+
+
+def _to_array(blob):
+    if blob.HasField("shape"):
+        shape = tuple(blob.shape.dim)
+    else:
+        shape = (blob.num, blob.channels, blob.height, blob.width)
+    return np.array(blob.double_data or blob.data, np.float32).reshape(shape)
