@@ -50,10 +50,11 @@ HWY_INLINE void ForEachChunk(int count, const Body& body) {
 /// Keeps a vector in its register. GCC would load it anew for each use, and an
 /// unaligned load costs more than the product it feeds: 57 against 97 GFLOP/s.
 template <class V>
-HWY_INLINE void KeepLoaded(V& vector) {
+HWY_INLINE V KeepLoaded(V vector) {
 #if HWY_ARCH_X86 && HWY_COMPILER_GCC
   asm("" : "+v"(vector.raw));
 #endif
+  return vector;
 }
 
 }  // namespace HWY_NAMESPACE

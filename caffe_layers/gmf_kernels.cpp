@@ -120,8 +120,7 @@ HWY_INLINE void AddTaps(D d, const T* const (&weights)[kRows], int half,
     }
 #pragma GCC unroll 16
     for (int k = 0; k < kChannels; ++k) {
-      V mean = hn::LoadU(d, source + k * stride + tap);
-      KeepLoaded(mean);
+      const V mean = KeepLoaded(hn::LoadU(d, source + k * stride + tap));
 #pragma GCC unroll 2
       for (int row = kFirst; row < kLast; ++row) {
         sums[row][k] = hn::MulAdd(weight[row], mean, sums[row][k]);

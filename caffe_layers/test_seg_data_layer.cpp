@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "caffe/blob.hpp"
@@ -99,6 +100,12 @@ class SegDataLayerTest : public MultiDeviceTest<TypeParam> {
     seg_data_param_->set_crop_size(1);
   }
 
+  /// Expects the parameters to be rejected, and goes back to good ones.
+  void ExpectRejection(const LayerParameter& good, const char* reason) {
+    EXPECT_DEATH(Forward(), reason);
+    param_ = good;
+    seg_data_param_ = param_.mutable_seg_data_param();
+  }
   /// Runs the layer, which the first call makes.
   void Forward() {
     if (!layer_) {
@@ -460,31 +467,27 @@ TYPED_TEST(SegDataLayerTest, MissingOrEmptyDatabaseStops) {
 TYPED_TEST(SegDataLayerTest, WrongParametersAreRejectedWithAReason) {
   this->WriteNumbered(1);
   const LayerParameter good = this->param_;
-  const auto expect_rejection = [&](const char* reason) {
-    EXPECT_DEATH(this->Forward(), reason);
-    this->param_ = good;
-    this->seg_data_param_ = this->param_.mutable_seg_data_param();
-  };
   this->param_.mutable_transform_param()->set_mirror(true);
-  expect_rejection("Layer voc: transform_param and data_param are not read");
+  this->ExpectRejection(
+      good, "Layer voc: transform_param and data_param are not read");
   this->param_.mutable_data_param()->set_prefetch(2);
-  expect_rejection("transform_param and data_param are not read");
+  this->ExpectRejection(good, "transform_param and data_param are not read");
   this->seg_data_param_->clear_label_source();
-  expect_rejection("label_source is \"\", expected two LMDBs");
+  this->ExpectRejection(good, "label_source is \"\", expected two LMDBs");
   this->seg_data_param_->clear_batch_size();
-  expect_rejection("batch_size is 0, expected at least 1");
+  this->ExpectRejection(good, "batch_size is 0, expected at least 1");
   this->seg_data_param_->clear_crop_size();
   this->seg_data_param_->set_batch_size(2);
-  expect_rejection("batch_size is 2 without crop_size, expected 1");
+  this->ExpectRejection(good, "batch_size is 2 without crop_size, expected 1");
   this->seg_data_param_->add_mean_value(1);
   this->seg_data_param_->add_mean_value(2);
-  expect_rejection("mean_value is given 2 times");
+  this->ExpectRejection(good, "mean_value is given 2 times");
   this->seg_data_param_->clear_num_classes();
-  expect_rejection("num_classes is 0, expected 1..256");
+  this->ExpectRejection(good, "num_classes is 0, expected 1..256");
   this->seg_data_param_->set_ignore_label(256);
-  expect_rejection("ignore_label is 256, expected 0..255");
+  this->ExpectRejection(good, "ignore_label is 256, expected 0..255");
   this->seg_data_param_->set_prefetch(0);
-  expect_rejection("prefetch is 0, expected at least 1");
+  this->ExpectRejection(good, "prefetch is 0, expected at least 1");
 }
 
 }  // namespace caffe
