@@ -67,42 +67,41 @@ template <class D, typename T>
 HWY_INLINE void GatherWeights(
     D d, const HalfStep& step, const T* similarities, int y, T* weights) {
   const int lanes = hn::Lanes(d);
+  const int height = step.height, width = step.width, half = step.half;
   const int across = 2 * step.offsets, reach = across - 1;
-  const T* const end =
-      similarities + across * step.offsets * step.height * step.width;
+  const int plane = height * width, count = across * step.offsets * plane;
   for (int i = 0; i < across; ++i) {
     const int dy = 2 * i - reach;
-    if (y + dy < 0 || y + dy >= step.height) { continue; }
+    if (y + dy < 0 || y + dy >= height) { continue; }
+    // A pair is stored at its upper end: this pixel, or the neighbour, and
+    // then the order of dx is reversed.
+    const bool upper = dy > 0;
+    const int pair = upper ? dy / 2 * across : -dy / 2 * across + reach;
+    int in = (pair * height + std::min(y, y + dy)) * width + step.parity -
+             (upper ? 0 : reach);
+    T* out = weights + i * across * half;
     for (int j = 0; j < across; ++j) {
       const int dx = 2 * j - reach;
-      // The pair is stored at its upper end: this pixel or the neighbour.
-      const bool upper = dy > 0;
-      const int pair =
-          upper ? dy / 2 * across + j : -dy / 2 * across + (across - 1 - j);
-      const T* const row =
-          similarities +
-          (pair * step.height + std::min(y, y + dy)) * step.width;
-      const int shift = step.parity + (upper ? 0 : dx);
       // Neighbours exist for c in [begin, stop): 0 <= 2 c + parity + dx < W.
       const int begin = std::max(0, (1 - dx - step.parity) / 2);
-      const int stop = std::max(
-          begin, (std::min(step.width, step.width - dx) - step.parity + 1) / 2);
-      T* const out = weights + (i * across + j) * step.half;
-      for (int c = 0; c < step.half; c += lanes) {
-        const T* const in = row + shift + 2 * c;
-        if (in >= similarities && in + 2 * lanes <= end) {
-          const auto even =
-              hn::ConcatEven(d, hn::LoadU(d, in + lanes), hn::LoadU(d, in));
-          const auto inside = hn::AndNot(hn::FirstN(d, std::max(0, begin - c)),
-              hn::FirstN(d, std::max(0, stop - c)));
-          hn::Store(hn::IfThenElseZero(inside, even), d, out + c);
-        } else {  // at either end of the array
-          for (int lane = 0; lane < lanes; ++lane) {
-            const bool inside = c + lane >= begin && c + lane < stop;
-            out[c + lane] = inside ? in[2 * lane] : T(0);
-          }
+      const int stop =
+          std::max(begin, (std::min(width, width - dx) - step.parity + 1) / 2);
+      if (in >= 0 && in + 2 * half <= count) {
+        for (int c = 0; c < half; c += lanes) {
+          const T* const row = similarities + in + 2 * c;
+          hn::Store(
+              hn::ConcatEven(d, hn::LoadU(d, row + lanes), hn::LoadU(d, row)),
+              d, out + c);
+        }
+      } else {  // at either end of the array
+        for (int c = begin; c < stop; ++c) {
+          out[c] = similarities[in + 2 * c];
         }
       }
+      for (int c = 0; c < begin; ++c) { out[c] = 0; }
+      for (int c = stop; c < half; ++c) { out[c] = 0; }
+      in += upper ? plane : 2 - plane;
+      out += half;
     }
   }
 }
@@ -605,7 +604,7 @@ HalfStep::HalfStep(
       parity(parity),
       offsets(OddOffsets(window)),
       half(RoundUp((width + 1) / 2)),
-      margin(RoundUp(offsets)),
+      margin(offsets),
       stride(half + 2 * margin) {}
 
 HalfStep HalfStep::Other() const {
