@@ -24,7 +24,7 @@ ifeq ($(GPU),1)
   BUILD := build/gpu
   PATH := $(PATH):/usr/local/cuda/bin
   CMAKE_FLAGS += -DCPU_ONLY=OFF -DUSE_CUDNN=OFF -DCUDA_ARCH_NAME=Manual \
-    '-DCUDA_ARCH_BIN=75 80 86 89 90' -DCUDA_ARCH_PTX=90
+    '-DCUDA_ARCH_BIN=75 80 90' -DCUDA_ARCH_PTX=90
 else
   BUILD := build/cpu
   CMAKE_FLAGS += -DCPU_ONLY=ON
