@@ -22,6 +22,7 @@ LAYERS = Path(__file__).resolve().parent.parent / "caffe_layers"
 TESTS = {
     "gmf_kernels.cpp": "GMFLayerTest/*Gradient*",
     "similarity_kernels.cpp": "SimilarityLayerTest/*Gradient*",
+    "interp_layer.cpp": "InterpLayerTest/*Gradient*",
 }
 # What is wrong: (file, text that stands there once, what it becomes).
 MUTANTS = {
@@ -75,6 +76,11 @@ MUTANTS = {
         "similarity_kernels.cpp",
         "const auto difference = hn::Sub(p[m],",
         "const auto difference = hn::Sub(hn::Zero(d),",
+    ),
+    "Interp: nothing from the rows above a pixel": (
+        "interp_layer.cpp",
+        "int y = rows_.begin[std::max(0, i - 1)]",
+        "int y = rows_.begin[i]",
     ),
 }
 
