@@ -1,0 +1,83 @@
+"""LMDBs of Datum records, the format of Caffe's own Data layer."""
+
+import concurrent.futures
+
+import lmdb
+from caffe.proto import caffe_pb2
+
+FIRST_MAP_SIZE = 64 << 20  # bytes; doubled whenever it is full
+BATCH_BYTES = 32 << 20  # bytes to a transaction: bounds the memory
+
+
+def encode_record(data, channels, height, width):
+    """Return `data`, an encoded image of that shape, as the bytes of a Datum."""
+    datum = caffe_pb2.Datum(data=data, channels=channels, height=height, width=width, encoded=True)
+    return datum.SerializeToString()
+
+
+class RecordReader:
+    """The records of an LMDB folder, by key."""
+
+    def __init__(self, path):
+        """Open the LMDB; raise OSError where there is none that can be read."""
+        try:
+            self._transaction = lmdb.open(str(path), readonly=True, lock=False).begin()
+        except lmdb.Error as error:
+            raise OSError(f"{path}: no LMDB that can be read: {error}") from error
+        self.keys = [key.decode() for key in self._transaction.cursor().iternext(values=False)]
+
+    def read(self, key):
+        """Return the Datum stored under a key; raise KeyError where there is none."""
+        value = self._transaction.get(key.encode())
+        if value is None:
+            raise KeyError(key)
+        return caffe_pb2.Datum.FromString(value)
+
+
+class RecordWriter:
+    """Writes records, in the order of their keys, to a new LMDB folder whose map grows as needed.
+
+    A thread of its own writes one batch while the caller makes the next.
+    """
+
+    def __init__(self, path):
+        path.mkdir()
+        self._path = path
+        self._environment = lmdb.open(str(path), map_size=FIRST_MAP_SIZE, lock=False)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._batch, self._batch_bytes, self._written = [], 0, None
+
+    def write(self, key, record):
+        """Add a record; raise OSError where an earlier one could not be written."""
+        self._batch.append((key.encode(), record))
+        self._batch_bytes += len(record)
+        if self._batch_bytes >= BATCH_BYTES:
+            self._flush()
+
+    def close(self):
+        """Write what is left; all of it is on the disk then."""
+        try:
+            self._flush()
+            self._written.result()
+        finally:
+            self._thread.shutdown()
+            self._environment.close()
+
+    def _flush(self):
+        if self._written:
+            self._written.result()
+        self._written = self._thread.submit(self._commit, self._batch)
+        self._batch, self._batch_bytes = [], 0
+
+    def _commit(self, batch):
+        while True:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, record in batch:
+                        if not transaction.put(key, record, append=True):
+                            raise ValueError(f"{self._path}: key {key} is not after the last one")
+                return
+            except lmdb.MapFullError:
+                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+            except lmdb.Error as error:
+                raise OSError(f"{self._path}: cannot write: {error}") from error

@@ -1,0 +1,116 @@
+"""The layout of PASCAL VOC: folders, lists, class names and colours."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+CLASSES = [  # VOC 2012 devkit, VOCinit.m; index 0 is the background
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+
+
+class Sample(NamedTuple):
+    """One image with its label map."""
+
+    id: str
+    image: Path
+    label: Path
+
+
+def palette():
+    """Return VOC's colours of the 256 indices, (256, 3) uint8 RGB.
+
+    VOC 2012 devkit, VOClabelcolormap.m: the bits of the index, three at a time, fill the high
+    bits of red, green and blue.
+    """
+    index = np.arange(256)
+    colours = np.zeros((256, 3), int)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
+    return colours.astype(np.uint8)
+
+
+def list_path(root, split):
+    """Return where the data set in `root` keeps the list of a split."""
+    return Path(root) / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def read_ids(path):
+    """Return the image ids in a list file, one a line."""
+    lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{path}: the list is empty, expected an image id a line")
+    for number, words in enumerate(lines, 1):
+        if len(words) != 1:
+            raise ValueError(f"{path}: entry {number} is '{' '.join(words)}', expected one id")
+    return [words[0] for words in lines]
+
+
+def read_samples(path, root, label_folder):
+    """Return the samples in a list file: ids in VOC's layout, or pairs of paths below `root`.
+
+    A line is an id, for `root`/JPEGImages/ID.jpg and `root`/`label_folder`/ID.png, or an image
+    and a label path. The id of a pair is its image path as written, without the suffix.
+    Raises ValueError for an empty list, another number of words, and an image named twice.
+    """
+    samples, seen, root = [], {}, Path(root)
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        words = line.split()
+        if len(words) == 1:
+            image = root / "JPEGImages" / f"{words[0]}.jpg"
+            samples.append(Sample(words[0], image, root / label_folder / f"{words[0]}.png"))
+        elif len(words) == 2:
+            name = str(Path(words[0]).with_suffix(""))
+            samples.append(Sample(name, root / words[0], root / words[1]))
+        elif words:
+            raise ValueError(
+                f"{path}: line {number} has {len(words)} words, expected an id, or an image and a "
+                "label path (neither with spaces)"
+            )
+        else:
+            continue
+        first = seen.setdefault(samples[-1].id, number)
+        if first != number:
+            raise ValueError(
+                f"{path}: {samples[-1].id} stands in line {first} and again in line {number}; "
+                "remove one"
+            )
+    if not samples:
+        raise ValueError(f"{path}: the list is empty, expected an image a line")
+    return samples
+
+
+def class_names(root):
+    """Return the class names of the data set in `root`: a name a line of its classes.txt, or VOC's.
+
+    The line's number, from 0, is the class index.
+    """
+    path = Path(root) / "classes.txt"
+    if not path.exists():
+        return list(CLASSES)
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not 2 <= len(names) <= 255:
+        raise ValueError(f"{path}: {len(names)} class names, expected 2 to 255, one a line")
+    return names
