@@ -1,0 +1,88 @@
+"""Convert label maps painted in colours to palette PNGs of class indices.
+
+Example: tools/convert_rgb_labels.py --labels painted --out SegmentationClass
+A colour that is not in the table stops the run; white, or VOC's void colour, becomes ignore (255).
+OUT appears only when all of it is done. Exit codes: 0 done, 1 bad data, 2 bad usage.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import atomic
+import label_maps
+import numpy as np
+import voc
+from PIL import Image
+from tqdm import tqdm
+
+WHITE = (255, 255, 255)
+
+
+def index_colours(image, colours):
+    """Return the class index of each pixel, (H, W) uint8.
+
+    image: (H, W, 3) uint8 RGB; colours: (K, 3) uint8 RGB, the colour of each class.
+    Raises ValueError for a colour that stands neither in `colours` nor for ignore.
+    """
+    table = np.full(1 << 24, -1, np.int16)
+    table[_codes(np.array([WHITE, voc.palette()[label_maps.IGNORE_LABEL]]))] = (
+        label_maps.IGNORE_LABEL
+    )
+    table[_codes(colours)] = np.arange(len(colours))
+    label_map = table[_codes(image)]
+    if (label_map < 0).any():
+        y, x = np.argwhere(label_map < 0)[0]
+        raise ValueError(
+            f"colour {image[y, x].tolist()} at row {y}, column {x} stands for no class; add it to "
+            "--colours, or export the file without smoothing"
+        )
+    return label_map.astype(np.uint8)
+
+
+def _codes(colours):
+    """Return red, green and blue, the last axis of `colours`, as one number."""
+    return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+def read_colours(path):
+    """Return the colours in a file of lines "red green blue", the line number being the class."""
+    colours = np.loadtxt(path, int, ndmin=2, usecols=(0, 1, 2))
+    if not 1 <= len(colours) <= 255 or colours.min() < 0 or colours.max() > 255:
+        raise ValueError(f"{path}: expected 1 to 255 lines of three numbers, 0 to 255")
+    return colours.astype(np.uint8)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--labels", type=Path, required=True, help="folder of coloured PNGs")
+    parser.add_argument("--out", type=Path, required=True, help="folder to create")
+    parser.add_argument(
+        "--colours",
+        type=Path,
+        help='text file, a line "red green blue" a class (default: the 21 classes of VOC)',
+    )
+    args = parser.parse_args(argv)
+    path = args.labels
+    try:
+        colours = read_colours(args.colours) if args.colours else voc.palette()[: len(voc.CLASSES)]
+        paths = sorted(args.labels.glob("*.png"))
+        if not paths:
+            raise ValueError("no PNG files in this folder; correct --labels")
+        with atomic.new_folder(args.out) as out:
+            for path in tqdm(paths, unit="file"):
+                image = np.asarray(Image.open(path).convert("RGB"))
+                label_map = index_colours(image, colours)
+                (out / path.name).write_bytes(
+                    label_maps.encode_palette_png(label_map, voc.palette())
+                )
+    except (OSError, ValueError) as error:
+        print(f"convert_rgb_labels: {path}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
