@@ -10,6 +10,7 @@ pixels. Exit codes: 0 done, 1 cannot write, 2 bad usage.
 
 import argparse
 import functools
+import math
 import sys
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def make_sample(random):
         draw_badge(image, badge, BADGES[CLASS_NAMES[classes[-1]]])
         if len(areas) == num_objects:
             break
-    image = cv2.GaussianBlur(image, (3, 3), 0) + random.normal(0, 6, image.shape)
+    image = cv2.GaussianBlur(image, (3, 3), 0) + 6 * random.standard_normal(image.shape, np.float32)
     label_map = np.array(classes, np.uint8)[owner]
     neighbours = np.ones((3, 3), np.uint8)
     border = cv2.dilate(owner, neighbours) != cv2.erode(owner, neighbours)
@@ -102,14 +103,18 @@ def draw_outline(height, width, random):
 
 def draw_texture(height, width, colour, random):
     """Return stripes, checks, dots or grain around a colour, (H, W, 3) uint8, at any angle."""
-    turn, period = random.uniform(0, np.pi), random.uniform(7, 14)
-    y, x = np.mgrid[:height, :width] * (2 * np.pi / period)
-    across = np.sin(np.cos(turn) * x + np.sin(turn) * y)
-    down = np.sin(-np.sin(turn) * x + np.cos(turn) * y)
-    grain = cv2.GaussianBlur(random.normal(0, 1, (height, width)), (0, 0), period / 5)
-    pattern = [across, across * down, across + down - 1, grain * period / 2][random.integers(4)]
-    shade = random.integers(-55, 56, 3)
-    texture = colour + np.tanh(2 * pattern)[:, :, None] * shade
+    turn, period = random.uniform(0, math.pi), random.uniform(7, 14)
+    y, x = np.mgrid[:height, :width].astype(np.float32) * (2 * math.pi / period)
+    across = np.sin(math.cos(turn) * x + math.sin(turn) * y)
+    down = np.sin(-math.sin(turn) * x + math.cos(turn) * y)
+    kind = random.integers(4)
+    if kind == 3:
+        grain = random.standard_normal((height, width), np.float32)
+        pattern = cv2.GaussianBlur(grain, (0, 0), period / 5) * period / 2
+    else:
+        pattern = (across, across * down, across + down - 1)[kind]
+    shade = random.integers(-55, 56, 3).astype(np.float32)
+    texture = np.float32(colour) + np.tanh(2 * pattern)[:, :, None] * shade
     return np.clip(texture, 0, 255).astype(np.uint8)
 
 
