@@ -19,12 +19,16 @@ struct PairOffset {
  */
 inline int OddOffsets(int window) { return (window / 2 + 1) / 2; }
 
+/// The number of unordered pairs per pixel: 72 for window 23, 8 for window 7.
+inline int NumPairs(int window) {
+  return 2 * OddOffsets(window) * OddOffsets(window);
+}
+
 /**
  * @brief The unordered pairs of a neighbourhood window, in channel order.
  *
  * dy = 1, 3, ... outermost and dx = ..., -3, -1, 1, 3, ... innermost, both odd
- * and up to window / 2 in size: 2 n^2 pairs for n odd numbers, so that window
- * 23 has 72 and window 7 has 8. Both ends of no pair lie in columns of the same
+ * and up to window / 2 in size. Both ends of no pair lie in columns of the same
  * parity: all even columns can be updated at once, and so can all odd ones.
  */
 inline std::vector<PairOffset> PairOffsets(int window) {
@@ -48,7 +52,7 @@ inline void CheckWindow(
 /// Stops unless the similarities hold one channel for each pair of the window.
 inline void CheckPairChannels(const std::string& layer,
     const std::string& param, int window, int channels) {
-  const int pairs = PairOffsets(window).size();
+  const int pairs = NumPairs(window);
   CHECK_EQ(channels, pairs)
       << "Layer " << layer << ": the similarities have " << channels
       << " channels, expected " << pairs << " (the pairs of window " << window

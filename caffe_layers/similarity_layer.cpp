@@ -22,8 +22,7 @@ void SimilarityLayer<Dtype>::Reshape(
       << features.shape_string() << ", expected N x M x H x W.";
   const similarity::Sizes sizes(features.num(), features.channels(),
       features.height(), features.width(), window_);
-  top[0]->Reshape(
-      sizes.num, PairOffsets(window_).size(), sizes.height, sizes.width);
+  top[0]->Reshape(sizes.num, NumPairs(window_), sizes.height, sizes.width);
   padded_.Reshape(sizes.num, sizes.height, sizes.channels, sizes.stride);
 }
 

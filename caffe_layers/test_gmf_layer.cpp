@@ -31,7 +31,7 @@ class GMFLayerTest : public MultiDeviceTest<TypeParam> {
     Caffe::set_random_seed(1701);
     means_.Reshape(num, classes, height, width);
     unary_.Reshape(num, classes, height, width);
-    similarities_.Reshape(num, PairOffsets(window).size(), height, width);
+    similarities_.Reshape(num, NumPairs(window), height, width);
     C_.Reshape(vector<int>(2, classes));
     FillerParameter filler_param;
     UniformFiller<Dtype>(filler_param).Fill(&means_);

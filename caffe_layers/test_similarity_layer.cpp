@@ -71,8 +71,9 @@ TYPED_TEST(SimilarityLayerTest, Window23Has72PairsInTheirOrder) {
   EXPECT_EQ(11, offsets[11].dx);
   EXPECT_EQ(3, offsets[12].dy);
   EXPECT_EQ(11, offsets[71].dy);
-  EXPECT_EQ(8, PairOffsets(7).size());
-  EXPECT_EQ(2, PairOffsets(5).size());  // 5 / 2 = 2: the odd number 1 only
+  EXPECT_EQ(72, NumPairs(23));
+  EXPECT_EQ(8, NumPairs(7));
+  EXPECT_EQ(2, NumPairs(5));  // 5 / 2 = 2: the odd number 1 only
 }
 
 TYPED_TEST(SimilarityLayerTest, DistantFeaturesHaveSimilarityZeroNotNan) {
