@@ -6,6 +6,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-print-directory
 
+ifneq ($(words $(CURDIR)),1)
+  $(error "$(CURDIR)" has a space in it, which make cannot handle: move this folder)
+endif
+
 GPU ?= 0
 PREFIX ?=
 export CAFFE_SRC ?=
