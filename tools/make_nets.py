@@ -523,19 +523,13 @@ def positive(text):
     return number
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--check", action="store_true", help="compare with the files, write none")
-    parser.add_argument("--output", type=Path, help="write one set of nets of your own here")
-    own = parser.add_argument_group("a set of your own (with --output)")
-    own.add_argument("--small", action="store_true", help="thin layers, as in prototxt/small")
+def add_arguments(group):
+    """Add to an argparse group the options that `chosen` makes a set of networks of."""
+    group.add_argument("--small", action="store_true", help="thin layers, as in prototxt/small")
     for flag, type_, text in (
         ("--data", Path, "folder made by tools/prepare_lmdb.py"),
         ("--train-split", str, "name of the split to train on"),
         ("--test-split", str, "name of the split to test on"),
-        ("--test-images", positive, "number of images in the test split"),
         ("--num-classes", positive, "with background"),
         ("--crop-size", positive, "training crop in pixels, 8k + 1"),
         ("--test-size", positive, "test and deploy size in pixels, 8k + 1; no image may be larger"),
@@ -543,28 +537,50 @@ def main(argv=None):
         ("--gmf-layers", positive, "pairs of an even and an odd update"),
         ("--batch-size", positive, "of every stage, instead of the paper's"),
         ("--iter-size", positive, "split each batch into this many passes, for memory"),
-        ("--snapshots", Path, "folder of weights, read and written; default: snapshots/<its name>"),
     ):
-        own.add_argument(flag, type=type_, help=text)
+        group.add_argument(flag, type=type_, help=text)
+
+
+def chosen(options):
+    """Return the settings for a dict of options: those of `add_arguments`, or of Settings.
+
+    An option that is None keeps its default. Raises ValueError for settings that do not fit.
+    """
+    changes = {name: value for name, value in options.items() if value is not None}
+    base = SMALL if changes.pop("small", False) else PAPER
+    if batch_size := changes.pop("batch_size", None):
+        changes["stages"] = {
+            name: replace(stage, batch_size=batch_size) for name, stage in base.stages.items()
+        }
+    return replace(base, **changes)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="compare with the files, write none")
+    parser.add_argument("--output", type=Path, help="write one set of nets of your own here")
+    own = parser.add_argument_group("a set of your own (with --output)")
+    add_arguments(own)
+    own.add_argument("--test-images", type=positive, help="number of images in the test split")
+    own.add_argument(
+        "--snapshots",
+        type=Path,
+        help="folder of weights, read and written; default: snapshots/<its name>",
+    )
     args = parser.parse_args(argv)
-    changes = {k: v for k, v in vars(args).items() if v is not None}
-    check, small = changes.pop("check"), changes.pop("small")
-    batch_size = changes.pop("batch_size", None)
-    if (changes or small or batch_size) and not args.output:
+    options = vars(args)
+    check = options.pop("check")
+    if not args.output and any(options.values()):
         parser.error("give --output: prototxt/ holds the paper's nets")
-    try:
-        sets = [PAPER, SMALL]
-        if args.output:
-            base = SMALL if small else PAPER
-            changes.setdefault("snapshots", PAPER.snapshots / args.output.name)
-            if batch_size:
-                changes["stages"] = {
-                    name: replace(stage, batch_size=batch_size)
-                    for name, stage in base.stages.items()
-                }
-            sets = [replace(base, **changes)]
-    except ValueError as error:
-        parser.error(str(error))
+    sets = [PAPER, SMALL]
+    if args.output:
+        args.snapshots = args.snapshots or PAPER.snapshots / args.output.name
+        try:
+            sets = [chosen(options)]
+        except ValueError as error:
+            parser.error(str(error))
     if not check:
         for s in sets:
             write(s)
