@@ -200,7 +200,12 @@ def caffe_train(settings, name, folder, lock, gpu):
     command = ["caffe", "train", "-solver", str(settings.output / f"{name}_solver.prototxt")]
     command += ["-snapshot", str(snapshot)] if snapshot else []
     command += ["-gpu", gpu] if gpu else []
-    environment = {**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
+    environment = {
+        "OMP_WAIT_POLICY": "passive",  # spinning threads starve the one that reads the data
+        **os.environ,
+        "GLOG_minloglevel": "0",
+        "GLOG_logtostderr": "1",
+    }
     log_path, fatal, finished = folder / f"{name}.log", "", False
     progress = Progress(folder / f"{name}.csv", name, iteration, settings.stages[name].max_iter)
     with (
