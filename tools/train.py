@@ -156,6 +156,8 @@ class Progress:
                 )
         elif match := LEARNING_RATE.search(line):
             self.row["learning_rate"] = match[2]
+        elif "Snapshotting" in line:
+            self._write()  # a run resumed from there does not repeat it
 
     def _at(self, iteration):
         """Start the row of an iteration, unless it is the present one."""
@@ -167,7 +169,7 @@ class Progress:
         self.bar.update(iteration - self.bar.n)
 
     def _write(self):
-        if self.row:
+        if "iteration" in self.row:
             self.writer.writerow(self.row)
             self.file.flush()
         self.row = {}
