@@ -1,0 +1,58 @@
+"""The measures of semantic segmentation, from label maps.
+
+A confusion matrix counts pixels: row the true class, column the predicted one. Matrices of images
+add up to the matrix of the set, which the measures are taken of (not means over images).
+"""
+
+import numpy as np
+from label_maps import IGNORE_LABEL
+
+
+def confusion_matrix(truth, prediction, num_classes):
+    """Return the pixels of each true and predicted class, (num_classes, num_classes) int64.
+
+    truth: (H, W) uint8, 0..num_classes-1 or IGNORE_LABEL, whose pixels do not count;
+    prediction: (H, W) uint8, 0..num_classes-1 wherever the truth counts.
+    Raises ValueError for two sizes, and for any other label.
+    """
+    if truth.ndim != 2 or truth.shape != prediction.shape:
+        raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}, expected (H, W)")
+    if truth.dtype != np.uint8 or prediction.dtype != np.uint8:
+        raise ValueError(f"labels are {truth.dtype} and {prediction.dtype}, expected uint8")
+    pairs = (truth.astype(np.uint16) << 8 | prediction).ravel()
+    counts = np.bincount(pairs, minlength=1 << 16).reshape(256, 256)
+    counts[IGNORE_LABEL] = 0
+    for name, found in (("truth", counts.any(axis=1)), ("prediction", counts.any(axis=0))):
+        wrong = np.flatnonzero(found[num_classes:]) + num_classes
+        if wrong.size:
+            ignored = f" or {IGNORE_LABEL}" if name == "truth" else ""
+            raise ValueError(
+                f"{name} has the labels {wrong.tolist()}, expected 0..{num_classes - 1}{ignored}"
+            )
+    return counts[:num_classes, :num_classes]
+
+
+def measure(confusion):
+    """Return the measures of a confusion matrix, a dictionary for JSON; shares in per cent.
+
+    iou: TP / (TP + FP + FN) of each class, None for one in neither the truth nor the predictions
+    mean_iou: over the other classes
+    pixel_accuracy: of all pixels; mean_accuracy: TP / (TP + FN) over the classes in the truth
+    frequency_weighted_iou: the classes weighted by their pixels in the truth
+    Raises ValueError if no pixel was counted.
+    """
+    confusion = np.asarray(confusion, np.float64)
+    hits, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    pixels = true.sum()
+    if not pixels:
+        raise ValueError("no pixel to score: the truth is empty or all ignored")
+    union = true + predicted - hits
+    occurs, in_truth = union > 0, true > 0
+    iou = 100 * hits / np.maximum(union, 1)
+    return {
+        "mean_iou": float(iou[occurs].mean()),
+        "pixel_accuracy": float(100 * hits.sum() / pixels),
+        "mean_accuracy": float(100 * (hits[in_truth] / true[in_truth]).mean()),
+        "frequency_weighted_iou": float((iou * true).sum() / pixels),
+        "iou": [float(value) if there else None for value, there in zip(iou, occurs, strict=True)],
+    }
