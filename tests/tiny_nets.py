@@ -59,3 +59,16 @@ def random_net(path, seed=0):
             blob.data[...] = rng.normal(size=blob.data.shape) * (2 / fan_in) ** 0.5
     net.blobs["data"].data[...] = rng.normal(size=net.blobs["data"].data.shape) * 50
     return net
+
+
+def write_deploy_nets(folder, num_classes=21):
+    """Write the tiny deploy nets with random weights to folder; return the paths of both."""
+    settings = replace(
+        make_nets.SMALL, output=folder, num_classes=num_classes, test_size=65, window=7
+    )
+    make_nets.write(settings)
+    deploy, weights = folder / "deploy.prototxt", folder / "random.caffemodel"
+    net = random_net(deploy)
+    net.params["pairwise/filters"][0].data[...] *= 0.01  # similarities between 0 and 1, not all 0
+    net.save(str(weights))
+    return deploy, weights

@@ -1,0 +1,129 @@
+"""A trained network as one function from an image to its label map.
+
+Example:
+    segmenter = Segmenter("prototxt/deploy.prototxt", "snapshots/finetune_iter_31000.caffemodel")
+    labels = segmenter.predict(cv2.imread("street.jpg"))
+"""
+
+from pathlib import Path
+
+import caffe
+import cv2
+import interp
+import numpy as np
+from caffemodel import read_caffemodel
+from make_nets import MEAN_BGR, STRIDE
+
+SCORES = "scores"  # the deploy nets' result
+UNARY = "unary/softmax"  # in a deploy net: what its unary network alone would say, on the grid
+
+
+class Segmenter:
+    """A deploy net with weights, for images of any size.
+
+    An image is padded at the bottom and right with the mean colour to the next 8k + 1 by 8l + 1
+    pixels, and the scores are cropped back.
+
+    Not thread-safe: an instance holds one network and its buffers. Give each thread its own, or
+    put a lock around the calls. Threads gain no speed, as pycaffe holds Python's interpreter lock
+    while a network runs (the network itself uses all cores); processes do.
+    """
+
+    def __init__(self, deploy, weights, *, mean_bgr=MEAN_BGR, scales=(1.0,), mirror=False):
+        """Load a deploy prototxt with the weights of a .caffemodel.
+
+        scales, mirror: average the scores over the image resized by each factor, and over the
+        image and its mirror image. Raises OSError for an unreadable file, ValueError for weights
+        of another network.
+        """
+        stored = read_caffemodel(weights)
+        if not Path(deploy).is_file():
+            raise FileNotFoundError(f"{deploy}: no such file, expected a deploy prototxt")
+        self._net = caffe.Net(str(deploy), caffe.TEST)
+        for name in ("data", SCORES):
+            if name not in self._net.blobs:
+                raise ValueError(f"{deploy}: no blob {name}; expected a deploy net")
+        for name, blobs in self._net.params.items():  # Caffe itself would leave these at zero
+            found = [array.size for array in stored.get(name, ())]
+            expected = [blob.count for blob in blobs]
+            if found != expected:
+                raise ValueError(
+                    f"{weights}: layer {name} has parameters of {found or 'no'} values, "
+                    f"{deploy} expects {expected}; give the weights trained for this network"
+                )
+        self._net.copy_from(str(weights))
+        self._mean = np.array(mean_bgr, np.float32).reshape(3, 1, 1)
+        self._scales, self._mirror = tuple(scales), mirror
+        self.num_classes = self._net.blobs[SCORES].channels
+
+    def predict(self, image):
+        """Return the class of each pixel, (H, W) uint8, of an image, (H, W, 3) uint8 BGR."""
+        return labels(self.scores(image)[0])
+
+    def scores(self, image, blobs=(SCORES,)):
+        """Return the class scores (K, H, W) float32 that each of the blobs holds for an image.
+
+        image: (H, W, 3) uint8, BGR. A blob at grid resolution, as UNARY, is interpolated like the
+        net's own result. All blobs come from the same passes.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3), BGR")
+        for blob in blobs:
+            if blob not in self._net.blobs:
+                raise ValueError(f"the net has no blob {blob}; expected the whole deploy net")
+        height, width = image.shape[:2]
+        totals = [0] * len(blobs)
+        for scale in self._scales:
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            scaled = image if scale == 1 else cv2.resize(image, size)
+            for mirrored in (False, True) if self._mirror else (False,):
+                passed = self._pass(scaled[:, ::-1] if mirrored else scaled, blobs)
+                for index, scores in enumerate(passed):
+                    upright = scores[:, :, ::-1] if mirrored else scores
+                    totals[index] = totals[index] + _resize(upright, height, width)
+        passes = len(self._scales) * (2 if self._mirror else 1)
+        return [total / passes for total in totals]
+
+    def _pass(self, image, blobs):
+        """Run the net once; return views of the blobs' scores at the image's size."""
+        height, width = image.shape[:2]
+        data, padded = self._net.blobs["data"], (next_size(height), next_size(width))
+        if data.data.shape != (1, 3, *padded):
+            data.reshape(1, 3, *padded)
+            self._net.reshape()
+        data.data[...] = 0  # the mean, once it is subtracted
+        data.data[0, :, :height, :width] = image.transpose(2, 0, 1) - self._mean
+        self._net.forward()
+        results = []
+        for blob in blobs:
+            scores = self._net.blobs[blob].data
+            if scores.shape[2:] != padded:
+                scores = interp.forward(scores, height=padded[0], width=padded[1])
+            results.append(scores[0, :, :height, :width])
+        return results
+
+
+def labels(scores):
+    """Return the class of the highest score of each pixel, (H, W) uint8; scores: (K, H, W)."""
+    return scores.argmax(axis=0).astype(np.uint8)
+
+
+def probabilities(scores):
+    """Return scores (K, H, W) as probabilities: negative ones cut off, then each pixel's sum 1.
+
+    The scores of the Gaussian CRF are its estimate of r, a probability, and their order stays.
+    """
+    positive = np.maximum(scores, np.finfo(np.float32).tiny)
+    return positive / positive.sum(axis=0)
+
+
+def next_size(size):
+    """Return the least 8k + 1 that holds `size` pixels."""
+    return -(-(size - 1) // STRIDE) * STRIDE + 1
+
+
+def _resize(scores, height, width):
+    if scores.shape[1:] == (height, width):
+        return scores
+    planes = np.ascontiguousarray(scores)
+    return np.stack([cv2.resize(plane, (width, height)) for plane in planes])
