@@ -1,0 +1,186 @@
+"""tools/eval.py: a network scored on a data set in VOC's layout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import eval as tool
+import label_maps
+import numpy as np
+import pytest
+import voc
+from scores import confusion_matrix, measure
+from segmenter import Segmenter
+from small_voc import encode, image_path, label_path, make_photo, write_voc
+from tiny_nets import write_deploy_nets
+
+IDS = [f"2007_{number:06d}" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    deploy, weights = write_deploy_nets(tmp_path_factory.mktemp("nets"))
+    return ["--deploy", str(deploy), "--weights", str(weights)]
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_voc(tmp_path / "VOC", {"val": IDS})
+    return tmp_path / "VOC"
+
+
+def arguments(network, root, *more):
+    return [*network, "--root", str(root), "--split", "val", *more]
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_results_are_those_of_the_saved_predictions(network, root, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--output", str(out), "--unary", "--save-predictions"]
+    assert tool.main(arguments(network, root, *options)) == 0
+    for name, folder in (("network", "results"), ("unary", "results_unary")):
+        saved = out / folder / "VOC2012/Segmentation/comp6_test_cls"
+        assert sorted(path.name for path in saved.iterdir()) == [f"{name}.png" for name in IDS]
+        total = 0
+        for image_id in IDS:
+            truth = label_maps.read_label_map(label_path(root, image_id).read_bytes())
+            data = (saved / f"{image_id}.png").read_bytes()
+            matrix = confusion_matrix(truth, label_maps.read_label_map(data), 21)
+            assert results(out)[name]["images"][image_id] == measure(matrix)["mean_iou"]
+            total = total + matrix
+        assert results(out)[name]["confusion"] == total.tolist()
+        assert measure(total).items() <= results(out)[name].items()
+        assert (out / f"confusion_{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert results(out)["network"]["confusion"] != results(out)["unary"]["confusion"]
+    table = capsys.readouterr().out
+    assert "12 images" in table and "network" in table and "unary" in table
+    absent = results(out)["network"]["absent_classes"]
+    assert absent and f"nor the predictions: {', '.join(absent)}" in table
+    assert f"{results(out)['network']['mean_iou']:.2f}" in table
+
+
+def test_predictions_are_the_segmenters(network, root, tmp_path):
+    assert (
+        tool.main(arguments(network, root, "--output", str(tmp_path / "out"), "--save-predictions"))
+        == 0
+    )
+    image = tool.read_image(voc.Sample("a", image_path(root, IDS[3]), None))
+    path = tmp_path / "out/results" / tool.SUBMISSION / f"{IDS[3]}.png"
+    expected = Segmenter(network[1], network[3]).predict(image)
+    np.testing.assert_array_equal(label_maps.read_label_map(path.read_bytes()), expected)
+
+
+def test_pairs_of_paths_and_class_names_of_ones_own(tmp_path, root):
+    own = write_deploy_nets(tmp_path / "nets", num_classes=3)
+    (root / "classes.txt").write_text("sky\nroad\ncar\n")
+    (root / "list.txt").write_text("JPEGImages/2007_000000.jpg own/a.png\n")
+    truth = np.zeros((48, 64), np.uint8)
+    (root / "own").mkdir()
+    (root / "own/a.png").write_bytes(label_maps.encode_grey_png(truth))
+    command = ["--deploy", str(own[0]), "--weights", str(own[1]), "--root", str(root)]
+    command += ["--list", str(root / "list.txt"), "--output", str(tmp_path / "out")]
+    assert tool.main(command) == 0
+    assert results(tmp_path / "out")["network"]["classes"] == ["sky", "road", "car"]
+
+
+def test_a_killed_run_goes_on_to_the_same_results(network, root, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert tool.main(arguments(network, root, "--output", str(whole))) == 0
+    script = Path(tool.__file__)
+    slow = (  # the tool itself, on images that take their time
+        "import sys, time, runpy, segmenter\n"
+        "quick = segmenter.Segmenter.scores\n"
+        "def scores(*a):\n    time.sleep(0.3)\n    return quick(*a)\n"
+        "segmenter.Segmenter.scores = scores\n"
+        f"sys.argv = [{str(script)!r}, *sys.argv[1:]]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    command = arguments(network, root, "--output", str(killed))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", slow, *command], env=environment)
+    lines, deadline = killed / "images.jsonl", time.monotonic() + 60
+    while not lines.exists() or lines.read_text().count("\n") < 4:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = lines.read_text().count("\n") - 1
+    assert 3 <= done < len(IDS)
+    with lines.open("a") as file:
+        file.write('{"id": "2007_0000')  # as if killed while it wrote
+    image_path(root, IDS[0]).unlink()  # what is done is not done again
+    assert tool.main([*command, "--resume"]) == 0
+    assert (killed / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+
+
+def test_earlier_results_are_neither_lost_nor_mixed(network, root, tmp_path, capsys):
+    command = arguments(network, root, "--output", str(tmp_path / "out"))
+    assert tool.main(command) == 0
+    before = (tmp_path / "out/images.jsonl").read_bytes()
+    assert tool.main(command) == 1
+    assert "go on with --resume" in capsys.readouterr().err
+    assert tool.main([*command, "--resume", "--mirror"]) == 1
+    assert "was made with another mirror" in capsys.readouterr().err
+    assert (tmp_path / "out/images.jsonl").read_bytes() == before
+
+
+def break_files(root):
+    """Break five samples; return what is said of them."""
+    image_path(root, IDS[1]).write_bytes(b"no image")
+    data = image_path(root, IDS[3]).read_bytes()
+    image_path(root, IDS[3]).write_bytes(data[: len(data) // 2])
+    label_path(root, IDS[5]).unlink()
+    label_path(root, IDS[7]).write_bytes(encode(make_photo(np.random.default_rng(0)), "PNG"))
+    wrong = label_maps.encode_grey_png(np.full((48, 64), 77, np.uint8))
+    label_path(root, IDS[9]).write_bytes(wrong)
+    small = label_maps.encode_grey_png(np.zeros((47, 64), np.uint8))
+    label_path(root, IDS[11]).write_bytes(small)
+    return {
+        image_path(root, IDS[1]): "neither a JPEG nor a PNG",
+        image_path(root, IDS[3]): "",
+        label_path(root, IDS[5]): "no such file",
+        label_path(root, IDS[7]): "label map in colours",
+        label_path(root, IDS[9]): "truth has the labels [77]",
+        label_path(root, IDS[11]): "truth is (47, 64), prediction (48, 64)",
+    }
+
+
+def test_bad_files_are_named_and_the_others_kept(network, root, tmp_path, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert tool.main(arguments(network, root, "--output", str(whole))) == 0
+    good = {path: path.read_bytes() for path in root.rglob("*.*") if path.is_file()}
+    messages = break_files(root)
+    command = arguments(network, root, "--output", str(out))
+    capsys.readouterr()
+    assert tool.main(command) == 1
+    printed = capsys.readouterr()
+    for path, message in messages.items():
+        assert f"eval: {path}: {message}" in printed.err
+    assert "6 of 12 images are bad" in printed.err
+    assert not printed.out and not (out / "results.json").exists()  # no score of a part
+    assert (out / "images.jsonl").read_text().count("\n") == 1 + 6
+    for path, data in good.items():
+        path.write_bytes(data)
+    assert tool.main([*command, "--resume"]) == 0
+    assert (out / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+
+
+def test_another_number_of_classes_is_refused(network, root, tmp_path, capsys):
+    (root / "classes.txt").write_text("a\nb\n")
+    assert tool.main(arguments(network, root, "--output", str(tmp_path / "out"))) == 1
+    assert "has 21 classes, the data set" in capsys.readouterr().err
+
+
+def test_an_ignored_image_counts_nothing(network, root, tmp_path):
+    ignored = label_maps.encode_grey_png(np.full((48, 64), 255, np.uint8))
+    label_path(root, IDS[0]).write_bytes(ignored)
+    assert tool.main(arguments(network, root, "--output", str(tmp_path / "out"))) == 0
+    images = results(tmp_path / "out")["network"]["images"]
+    assert images[IDS[0]] is None and images[IDS[1]] is not None
