@@ -1,0 +1,116 @@
+"""Segment images with a trained network.
+
+Example:
+    tools/predict.py --deploy prototxt/deploy.prototxt \\
+        --weights snapshots/finetune_iter_31000.caffemodel --output segmented photo.jpg 'more/*.png'
+
+Of each image it writes OUT/STEM.png, the class indices in VOC's colours, OUT/STEM_overlay.jpg, and
+with --probabilities OUT/STEM_probabilities.npy. Exit codes: 0 done, 1 a file is bad (it is named on
+standard error, the others are segmented), 2 bad usage.
+"""
+
+import argparse
+import glob
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
+
+import atomic
+import cv2
+import label_maps
+import numpy as np
+import voc
+from browse_dataset import overlay
+from eval import add_network_arguments, load_network
+from PIL import Image, ImageOps
+from segmenter import labels, probabilities
+from tqdm import tqdm
+
+
+def find_images(arguments):
+    """Return the files that the arguments name: files, all files of folders, matches of globs.
+
+    Raises ValueError for an argument that names none, and for two files of one stem.
+    """
+    paths = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found = [p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
+        elif path.exists():
+            found = [path]
+        else:
+            found = [Path(name) for name in glob.glob(argument, recursive=True)]
+            found = [p for p in found if p.is_file()]
+        if not found:
+            raise ValueError(f"{argument}: no such file, folder with files, or match")
+        paths += sorted(found)
+    paths, stems = list(dict.fromkeys(paths)), {}
+    for path in paths:
+        other = stems.setdefault(path.stem, path)
+        if other != path:
+            raise ValueError(
+                f"{other} and {path} would both be written as {path.stem}.png; "
+                "segment them into two folders"
+            )
+    return paths
+
+
+def read_photo(path):
+    """Return an image file of any format, upright, as (H, W, 3) uint8 BGR."""
+    with Image.open(path) as image:
+        return np.ascontiguousarray(
+            np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[:, :, ::-1]
+        )
+
+
+def segment(segmenter, path, output, with_probabilities):
+    """Segment one image file and write the results."""
+    image = read_photo(path)
+    scores = segmenter.scores(image)[0]
+    label_map = labels(scores)
+    with atomic.new_file(output / f"{path.stem}.png") as partial:
+        partial.write_bytes(label_maps.encode_palette_png(label_map, voc.palette()))
+    with atomic.new_file(output / f"{path.stem}_overlay.jpg") as partial:
+        partial.write_bytes(cv2.imencode(".jpg", overlay(image, label_map))[1].tobytes())
+    if with_probabilities:
+        with atomic.new_file(output / f"{path.stem}_probabilities.npy") as partial:
+            np.save(partial, probabilities(scores).astype(np.float16))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_network_arguments(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or quoted glob")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="save them too, (K, H, W) float16"
+    )
+    args = parser.parse_args(argv)
+    bad = 0
+    try:
+        paths = find_images(args.images)
+        if any(path.parent.resolve() == args.output.resolve() for path in paths):
+            raise ValueError(f"--output {args.output} holds images to segment; choose another")
+        segmenter = load_network(args)
+        bar = tqdm(paths, unit="image")
+        for path in bar:
+            try:
+                segment(segmenter, path, args.output, args.probabilities)
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                bad += 1
+                bar.write(f"predict: {path}: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"predict: {error}", file=sys.stderr)
+        return 1
+    if bad:
+        print(f"predict: {bad} of {len(paths)} files are bad, named above", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
