@@ -1,8 +1,7 @@
-# Sourced by the get_*.sh scripts beside it: download, check and unpack, so that
-# what lies under its final name is whole. See data/README.md.
+# Sourced by the get_*.sh scripts beside it: fetch, check and unpack, so that
+# what lies under its final name is whole.
 
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 program=$(basename "$0")
 
 fail() { # fail MESSAGE [EXIT_CODE]
@@ -10,88 +9,97 @@ fail() { # fail MESSAGE [EXIT_CODE]
   exit "${2:-1}"
 }
 
-# parse_arguments "$@": sets folder, where to fetch to: the argument, or the
-# scripts' own. --help prints the comment that the script begins with.
-parse_arguments() {
+# set_folder "$@": the script's only argument, or its own folder, as $folder;
+# for --help the script's leading comment.
+set_folder() {
   case ${1:-} in
     -h | --help)
       sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
-      exit 0
+      exit
       ;;
     -*) fail "unknown option $1; see $program --help" 2 ;;
   esac
-  [ $# -le 1 ] || fail "one folder at most, got $#; see $program --help" 2
-  command -v curl >/dev/null || fail "curl is not installed; apt-get install curl"
-  folder=${1:-$here}
-  mkdir -p "$folder"
-  folder=$(cd "$folder" && pwd)
+  [ $# -le 1 ] || fail "$# arguments, expected one folder; see $program --help" 2
+  folder=${1:-$(dirname "$0")}
+  mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] || fail "$folder: cannot write to it"
 }
 
-# verify FILE NAME: succeeds where FILE has NAME's checksum, or NAME has none.
-verify() {
-  local algorithm digest found
-  read -r algorithm digest < <(awk -v name="$2" \
-    '$1 !~ /^#/ && $3 == name { print $1, $2 }' "$here/checksums.txt") || true
-  if [ -z "${algorithm:-}" ]; then
-    found=$(sha256sum <"$1" | cut -d ' ' -f 1)
-    echo "$2: no checksum is known for it. To pin what you have, add to $here/checksums.txt:"
-    echo "sha256 $found $2"
-    return 0
-  fi
-  found=$("${algorithm}sum" <"$1" | cut -d ' ' -f 1)
-  [ "$found" = "$digest" ] || {
-    echo "$2: its $algorithm is $found, expected $digest" >&2
-    return 1
-  }
+command -v curl >/dev/null || fail "curl is not there; install the package curl"
+
+# lock FILE: for as long as this script runs.
+lock() {
+  exec 9>>"$1"
+  flock --nonblock 9 || fail "$1: another run is at work on it; wait for it"
 }
 
-# download URL FILE: a transfer that breaks off goes on where it stopped, now
-# or in the next run. FILE appears when it is complete and its checksum right.
+# digest ALGORITHM FILE: prints it.
+digest() { "$1sum" <"$2" | cut -d ' ' -f 1; }
+
+# download URL FILE [ALGORITHM DIGEST]: FILE appears when all of it is there and
+# has that digest. A transfer that breaks off goes on where it stopped: at once
+# if it has brought anything, else in the next run.
 download() {
-  local url=$1 file=$2 partial=$2.partial name status code
-  name=$(basename "$file")
+  local url=$1 file=$2 algorithm=${3:-} expected=${4:-}
+  local partial before status answer found
+  partial=$(dirname "$file")/$(basename "$url").partial
   if [ -f "$file" ]; then
-    verify "$file" "$name" || fail "$file: wrong checksum; remove it and run $program again"
-    return
+    lock "$file"
+    partial=$file
+  else
+    lock "$partial"
+    echo "Fetching $url"
+    while true; do
+      before=$(stat --format %s "$partial") status=0
+      answer=$(fetch "$url" "$partial") || status=$?
+      case $status:${answer%% *} in
+        *:416 | 33:*) # nothing after this byte, or a server that cannot resume
+          [ -z "$expected" ] || [ "$(digest "$algorithm" "$partial")" != "$expected" ] || break
+          [ "$before" -gt 0 ] || fail "$url: ${answer#* }"
+          : >"$partial"
+          ;;
+        0:*) break ;;
+        *) [ "$(stat --format %s "$partial")" -gt "$before" ] || fail "$url: ${answer#* }; run \
+$program again when that is mended, it goes on from byte $before" ;;
+      esac
+    done
   fi
-  for _ in 1 2 3 4 5; do
-    echo "$name: fetching $url"
-    status=0
-    code=$(curl --fail --location --continue-at - --connect-timeout 30 \
-      --speed-limit 1000 --speed-time 60 --progress-bar --write-out '%{http_code}' \
-      --output "$partial" "$url") || status=$?
-    case $status:$code in
-      0:*) break ;;
-      22:416 | 33:*) # nothing left to send, or a server that cannot resume
-        if verify "$partial" "$name" >/dev/null 2>&1; then
-          status=0
-          break
-        fi
-        rm -f "$partial"
-        ;;
-      22:5??) sleep 1 ;;
-      22:*) fail "$url: the server answered $code; correct the address, see data/README.md" ;;
-      6:* | 7:* | 28:* | 35:*) sleep 1 ;;
-      *) ;; # broken off: go on from there
-    esac
-  done
-  [ "$status" -eq 0 ] || fail "$url: no complete transfer (curl's exit code $status). Run $program \
-again once the network is there: it goes on from where it stopped"
-  verify "$partial" "$name" || {
-    rm -f "$partial"
-    fail "$name: wrong checksum, so it was removed; run $program again, or try another mirror"
-  }
-  mv "$partial" "$file"
+  found=
+  if grep -aqiE '<html|<!doctype' < <(head -c 512 "$partial"); then
+    found="the server sent a web page"
+  elif [ -n "$expected" ] && [ "$(digest "$algorithm" "$partial")" != "$expected" ]; then
+    found="${algorithm^^} $(digest "$algorithm" "$partial"), expected $expected"
+  fi
+  if [ -n "$found" ]; then
+    [ "$partial" != "$file" ] || fail "$file: $found; remove it and run $program again"
+    rm "$partial"
+    fail "$url: $found; try again, or another address: $program --help"
+  fi
+  [ "$partial" = "$file" ] || mv "$partial" "$file"
 }
 
-# unpack ARCHIVE MEMBER TARGET: MEMBER of the archive becomes the folder TARGET.
+# fetch URL FILE: one transfer to the end of FILE; prints the server's answer and
+# what went wrong.
+fetch() {
+  local progress=--silent
+  [ ! -t 2 ] || progress=--progress-bar
+  curl --fail --location "$progress" --connect-timeout 30 --speed-limit 1000 --speed-time 60 \
+    --continue-at - --output "$2" --write-out '%{http_code} %{errormsg}' "$1"
+}
+
+# unpack ARCHIVE MEMBER TARGET: the folder MEMBER of the archive becomes TARGET,
+# and the archive goes.
 unpack() {
-  local partial=$3.partial
-  echo "$(basename "$1"): unpacking to $3"
+  local archive=$1 member=$2 target=$3 partial=$1.unpacked.partial output
+  echo "Unpacking $archive"
   rm -rf "$partial"
-  mkdir -p "$partial"
-  tar -xf "$1" -C "$partial" || fail "$1: does not unpack; is the disk full?"
-  [ -d "$partial/$2" ] || fail "$1: has no folder $2"
-  mv "$partial/$2" "$3"
-  rm -rf "$partial" "$1"
+  mkdir "$partial"
+  output=$(tar --no-same-owner -xf "$archive" -C "$partial" "$member" 2>&1) || {
+    rm -rf "$partial"
+    fail "$archive: ${output%%$'\n'*}"
+  }
+  sync --file-system "$partial"
+  mkdir -p "$(dirname "$target")"
+  mv "$partial/$member" "$target"
+  rm -rf "$partial" "$archive"
+  echo "$target is there"
 }

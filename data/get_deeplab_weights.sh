@@ -1,22 +1,19 @@
 #!/usr/bin/env bash
-# Fetch DeepLab-MSc-LargeFOV's published weights to FOLDER/weights.
+# Fetch DeepLab's published weights to FOLDER/weights/DeepLab-MSc-LargeFOV.caffemodel.
 #
-# Usage: data/get_deeplab_weights.sh [FOLDER]    FOLDER: this script's own by default
-# DEEPLAB_URL: the address of another copy, or of other weights of this net.
-# Run again, it resumes a broken transfer and leaves a finished one alone.
+# Usage: data/get_deeplab_weights.sh [FOLDER]      FOLDER: where this script lies
+# DEEPLAB_URL is the address of another copy, or of other weights of this net.
+# DEEPLAB_SHA256 is what the file's SHA-256 must be; without it, any file passes,
+# and its SHA-256 is printed to compare or to keep.
+# Run again, it goes on where it stopped, and leaves alone what is there.
 # Exit codes: 0 done, 1 not fetched, 2 bad usage.
-. "$(dirname "${BASH_SOURCE[0]}")/fetch.sh"
+. "$(dirname "$0")/fetch.sh"
 
-default=http://www.cs.jhu.edu/~alanlab/ccvl/DeepLab-MSc-LargeFOV/train2_iter_8000.caffemodel
-parse_arguments "$@"
+set_folder "$@"
+johns_hopkins=http://www.cs.jhu.edu/~alanlab/ccvl
+url=${DEEPLAB_URL:-$johns_hopkins/DeepLab-MSc-LargeFOV/train2_iter_8000.caffemodel}
 target=$folder/weights/DeepLab-MSc-LargeFOV.caffemodel
-if [ -f "$target" ]; then
-  echo "$target is there already"
-  exit 0
-fi
 mkdir -p "$folder/weights"
-download "${DEEPLAB_URL:-$default}" "$target"
-if head -c 512 "$target" | grep -aqiE '<html|<!doctype'; then
-  rm -f "$target"
-  fail "the server sent a web page, no weights, so it was removed; check DEEPLAB_URL"
-fi
+[ ! -f "$target" ] || echo "$target is there already"
+download "$url" "$target" ${DEEPLAB_SHA256:+sha256 "${DEEPLAB_SHA256,,}"}
+echo "SHA-256 $(digest sha256 "$target")"

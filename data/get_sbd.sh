@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# Fetch the Semantic Boundaries Dataset (1.4 GB) to FOLDER/benchmark_RELEASE.
+# Fetch the Semantic Boundaries Dataset to FOLDER/benchmark_RELEASE.
 #
-# Usage: data/get_sbd.sh [FOLDER]            FOLDER: this script's own by default
-# SBD_URL: the address of another server with benchmark.tgz.
-# Run again, it resumes a broken transfer and leaves a finished one alone.
+# Usage: data/get_sbd.sh [FOLDER]          FOLDER: where this script lies
+# SBD_URL is the address of another copy of benchmark.tgz (1.4 GB).
+# Run again, it goes on where it stopped, and leaves alone what is there.
 # Exit codes: 0 done, 1 not fetched, 2 bad usage.
-. "$(dirname "${BASH_SOURCE[0]}")/fetch.sh"
+. "$(dirname "$0")/fetch.sh"
 
-default=https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours
-parse_arguments "$@"
-target=$folder/benchmark_RELEASE
+set_folder "$@"
+berkeley=https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping
+url=${SBD_URL:-$berkeley/semantic_contours/benchmark.tgz}
 archive=$folder/benchmark.tgz
+target=$folder/benchmark_RELEASE
 if [ -d "$target" ]; then
   echo "$target is there already"
-  exit 0
+  exit
 fi
-download "${SBD_URL:-$default}/benchmark.tgz" "$archive"
+download "$url" "$archive" md5 82b4d87ceb2ed10f6038a1cba92111cb
 unpack "$archive" benchmark_RELEASE "$target"

@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
-# Fetch PASCAL VOC 2012 (train and val, 2 GB) to FOLDER/VOCdevkit/VOC2012.
+# Fetch PASCAL VOC 2012, train and val, to FOLDER/VOCdevkit/VOC2012.
 #
-# Usage: data/get_voc2012.sh [FOLDER]        FOLDER: this script's own by default
-# VOC_URL: the address of another server with VOCtrainval_11-May-2012.tar.
-# Run again, it resumes a broken transfer and leaves a finished one alone.
+# Usage: data/get_voc2012.sh [FOLDER]      FOLDER: where this script lies
+# VOC_URL is the address of another copy of VOCtrainval_11-May-2012.tar (2.0 GB).
+# Run again, it goes on where it stopped, and leaves alone what is there.
 # Exit codes: 0 done, 1 not fetched, 2 bad usage.
-. "$(dirname "${BASH_SOURCE[0]}")/fetch.sh"
+. "$(dirname "$0")/fetch.sh"
 
-parse_arguments "$@"
-target=$folder/VOCdevkit/VOC2012
+set_folder "$@"
+url=${VOC_URL:-http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar}
 archive=$folder/VOCtrainval_11-May-2012.tar
+target=$folder/VOCdevkit/VOC2012
 if [ -d "$target" ]; then
   echo "$target is there already"
-  exit 0
+  exit
 fi
-download \
-  "${VOC_URL:-http://host.robots.ox.ac.uk/pascal/VOC/voc2012}/$(basename "$archive")" "$archive"
-mkdir -p "$folder/VOCdevkit"
+download "$url" "$archive" md5 6cd6e144f989b92b3379bac3b3de84fd
 unpack "$archive" VOCdevkit/VOC2012 "$target"

@@ -1,256 +1,359 @@
-"""data/get_*.sh against a local server with the layout of the real ones."""
+"""data/get_*.sh against a local server: whole files under their final names, or one clear line."""
 
-import contextlib
+import fcntl
 import functools
 import hashlib
 import http.server
 import io
 import os
+import random
+import re
 import shutil
-import socket
+import signal
 import subprocess
 import tarfile
 import threading
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-ARCHIVES = {  # script: its archive, and a file in it
-    "get_voc2012.sh": ("VOCtrainval_11-May-2012.tar", "VOCdevkit/VOC2012/JPEGImages/a.jpg"),
-    "get_sbd.sh": ("benchmark.tgz", "benchmark_RELEASE/dataset/cls/a.mat"),
-}
-WEIGHTS = b"\x0a\x03net" + bytes(range(256)) * 1000
-CONTENT = bytes(range(256)) * 2000  # of the file in an archive
+CONTENT = random.Random(1).randbytes(1 << 20)  # of the one file that an archive holds
+BREAK = 300_000  # bytes after which the server closes the connection
+RANGE = re.compile(r"bytes=(\d+)-")
+
+
+class Download(NamedTuple):
+    """A script, the variable for its address, the path on the server and the file it ends in."""
+
+    script: str
+    variable: str
+    path: str
+    target: str
+
+    @property
+    def is_archive(self):
+        return not self.path.endswith(".caffemodel")
+
+
+VOC = Download(
+    "get_voc2012.sh",
+    "VOC_URL",
+    "/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    "VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg",
+)
+SBD = Download(
+    "get_sbd.sh",
+    "SBD_URL",
+    "/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    "benchmark_RELEASE/dataset/cls/2008_000002.mat",
+)
+WEIGHTS = Download(
+    "get_deeplab_weights.sh",
+    "DEEPLAB_URL",
+    "/~alanlab/ccvl/DeepLab-MSc-LargeFOV/train2_iter_8000.caffemodel",
+    "weights/DeepLab-MSc-LargeFOV.caffemodel",
+)
+ALL = pytest.mark.parametrize("download", [VOC, SBD, WEIGHTS], ids=lambda d: d.script)
+ARCHIVES = pytest.mark.parametrize("download", [VOC, SBD], ids=lambda d: d.script)
+
+
+@functools.cache
+def served_file(download):
+    """Return the bytes that lie on the server."""
+    if not download.is_archive:
+        return CONTENT
+    buffer = io.BytesIO()
+    compression = "gz" if download.path.endswith("gz") else ""
+    with tarfile.open(mode=f"w:{compression}", fileobj=buffer) as archive:
+        member = tarfile.TarInfo(download.target)
+        member.size = len(CONTENT)
+        archive.addfile(member, io.BytesIO(CONTENT))
+    return buffer.getvalue()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files`, {path: bytes}, and notes the first byte of each answer in `starts`."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = {download.path: served_file(download) for download in (VOC, SBD, WEIGHTS)}
+        self.breaks = 0  # how many of the next answers break off after BREAK bytes
+        self.hangs = threading.Event()  # set: it keeps the connection open instead
+        self.resumes = True
+        self.starts = []
+
+    def environment(self, download):
+        """Return the environment in which the script fetches from here."""
+        address = f"http://127.0.0.1:{self.server_port}{download.path}"
+        return {**os.environ, "no_proxy": "127.0.0.1", download.variable: address}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `files` with ranges, and cuts off each of the first `cuts` answers half way."""
-
-    def __init__(self, state, *arguments):
-        self.state = state
-        super().__init__(*arguments)
-
     def do_GET(self):
-        """Answer a request."""
-        self.state["requests"].append((self.path, self.headers.get("Range")))
-        data = self.state["files"].get(self.path)
-        if data is None:
+        server, body = self.server, self.server.files.get(self.path)
+        wanted = RANGE.match(self.headers.get("Range", "")) if server.resumes else None
+        start = int(wanted[1]) if wanted else 0
+        if body is None:
             self.send_error(404)
             return
-        first = 0
-        if self.headers.get("Range") and self.state["ranges"]:
-            first = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
-            if first >= len(data):
-                self.send_error(416)
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
-        else:
-            self.send_response(200)
-        rest = data[first:]
-        self.send_header("Content-Length", str(len(rest)))
+        if start >= len(body):
+            self.send_error(416)
+            return
+        server.starts.append(start)
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
-        if self.state["cuts"]:
-            self.state["cuts"] -= 1
-            rest = rest[: len(rest) // 2]
-        self.wfile.write(rest)
+        if server.breaks:
+            server.breaks -= 1
+            body = body[: start + BREAK]
+        self.wfile.write(body[start:])
+        while server.hangs.is_set():
+            time.sleep(0.01)
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Keep the tests' output clean."""
 
 
 @pytest.fixture
 def server():
-    """A server's state: "files" by path, "cuts", "ranges", "requests", and its "url"."""
-    state = {"files": {}, "cuts": 0, "ranges": True, "requests": []}
-    handler = functools.partial(Handler, state)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
-        state["url"] = f"http://127.0.0.1:{http_server.server_port}"
-        threading.Thread(target=http_server.serve_forever, daemon=True).start()
-        yield state
-        http_server.shutdown()
-
-
-def make_archive(member):
-    """Return a tar archive, of the kind that tar recognises by itself, with one file."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz" if "cls" in member else "w") as archive:
-        info = tarfile.TarInfo(member)
-        info.size = len(CONTENT)
-        archive.addfile(info, io.BytesIO(CONTENT))
-    return buffer.getvalue()
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture
-def scripts(tmp_path, server):
-    """A copy of the scripts that expects the archives of the local server."""
-    folder = tmp_path / "data"
+def scripts(tmp_path):
+    """A copy of the scripts that expects the digests of the files on the local server."""
+    folder = tmp_path / "scripts"
     folder.mkdir()
-    for path in (*DATA.glob("*.sh"), DATA / "checksums.txt"):
-        shutil.copy(path, folder)
-    lines = (folder / "checksums.txt").read_text().splitlines()
-    for name, member in ARCHIVES.values():
-        data = make_archive(member)
-        server["files"][f"/{name}"] = data
-        (number,) = (n for n, line in enumerate(lines) if line.endswith(f" {name}"))
-        lines[number] = f"md5 {hashlib.md5(data).hexdigest()} {name}"
-    (folder / "checksums.txt").write_text("\n".join(lines) + "\n")
-    server["files"]["/net.caffemodel"] = WEIGHTS
+    shutil.copy(DATA / "fetch.sh", folder)
+    for download in (VOC, SBD, WEIGHTS):
+        text = (DATA / download.script).read_text()
+        if download.is_archive:
+            digest = hashlib.md5(served_file(download)).hexdigest()
+            text, count = re.subn(r"(?<=md5 )[0-9a-f]{32}", digest, text)
+            assert count == 1
+        (folder / download.script).write_text(text)
     return folder
 
 
-def run(scripts, script, url, *arguments):
-    """Run a script against the server at a URL and return the finished process."""
-    variables = {"VOC_URL": url, "SBD_URL": url, "DEEPLAB_URL": f"{url}/net.caffemodel"}
-    command = ["bash", str(scripts / script), *map(str, arguments)]
-    environment = os.environ | variables | {"no_proxy": "127.0.0.1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def run(scripts, download, environment, *arguments, code=0):
+    """Run a script, check its exit code, and return what it printed, or its one line of error."""
+    command = ["bash", scripts / download.script, *arguments]
+    process = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert process.returncode == code, process.stderr
+    if not code:
+        assert process.stderr == ""
+        return process.stdout
+    assert process.stderr.startswith(f"{download.script}: ")
+    assert process.stderr.count("\n") == 1
+    return process.stderr
 
 
-def check_fetched(folder, script):
-    """Check that the archive is unpacked, and that nothing else is left."""
-    name, member = ARCHIVES[script]
-    assert (folder / member).read_bytes() == CONTENT
-    left = [path.name for path in folder.rglob("*") if name in path.name or "partial" in path.name]
-    assert not left
+def partial_of(download, folder):
+    """Return where a transfer that broke off waits."""
+    place = folder if download.is_archive else folder / "weights"
+    return place / f"{Path(download.path).name}.partial"
 
 
-@pytest.mark.parametrize("script", ARCHIVES)
-def test_an_archive_is_fetched_checked_and_unpacked_once(script, scripts, server, tmp_path):
-    """To the folder named; a second run asks the server nothing."""
-    for _ in range(2):
-        process = run(scripts, script, server["url"], tmp_path / "elsewhere")
-        assert process.returncode == 0, process.stderr
-        check_fetched(tmp_path / "elsewhere", script)
-    assert server["requests"] == [(f"/{ARCHIVES[script][0]}", None)]
-    assert "there already" in process.stdout
+def files_in(folder):
+    """Return the paths of the files below a folder that the scripts did not come with."""
+    paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return paths - {"fetch.sh", VOC.script, SBD.script, WEIGHTS.script}
 
 
-def test_without_an_argument_the_folder_is_the_scripts_own(scripts, server):
-    """Wherever it is called from."""
-    assert run(scripts, "get_sbd.sh", server["url"]).returncode == 0
-    check_fetched(scripts, "get_sbd.sh")
+@ALL
+@pytest.mark.parametrize("named", [True, False], ids=["folder named", "folder of the scripts"])
+def test_fetches_and_leaves_nothing_else(scripts, server, tmp_path, download, named):
+    folder = tmp_path / "with a space" if named else scripts
+    run(scripts, download, server.environment(download), *([folder] if named else []))
+    assert (folder / download.target).read_bytes() == CONTENT
+    assert files_in(folder) == {download.target}
 
 
-def test_a_connection_that_is_cut_is_resumed_where_it_broke(scripts, server):
-    """Twice in one run; no byte is sent twice."""
-    server["cuts"] = 2
-    process = run(scripts, "get_voc2012.sh", server["url"])
-    assert process.returncode == 0, process.stderr
-    check_fetched(scripts, "get_voc2012.sh")
-    size = len(server["files"]["/VOCtrainval_11-May-2012.tar"])
-    ranges = [size // 2, size // 2 + (size - size // 2) // 2]
-    assert [request[1] for request in server["requests"]] == [None] + [
-        f"bytes={first}-" for first in ranges
-    ]
+@ALL
+def test_a_second_run_does_nothing(scripts, server, download):
+    run(scripts, download, server.environment(download))
+    before = (scripts / download.target).stat()
+    server.starts.clear()
+    assert "is there already" in run(scripts, download, server.environment(download))
+    assert not server.starts
+    assert (scripts / download.target).stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_a_run_that_gave_up_is_continued_by_the_next(scripts, server):
-    """After five cuts it says so."""
-    server["cuts"] = 5
-    process = run(scripts, "get_voc2012.sh", server["url"])
-    assert process.returncode == 1
-    assert "goes on from where it stopped" in process.stderr
-    assert not (scripts / "VOCdevkit").exists()
-    process = run(scripts, "get_voc2012.sh", server["url"])
-    assert process.returncode == 0
-    assert server["requests"][5][1] is not None
-    check_fetched(scripts, "get_voc2012.sh")
+@ALL
+def test_a_transfer_that_breaks_off_goes_on_at_once(scripts, server, download):
+    server.breaks = 2
+    run(scripts, download, server.environment(download))
+    assert server.starts == [0, BREAK, 2 * BREAK]
+    assert (scripts / download.target).read_bytes() == CONTENT
 
 
-def test_a_server_that_cannot_resume_sends_all_again(scripts, server):
-    """Such as python -m http.server."""
-    server.update(cuts=1, ranges=False)
-    process = run(scripts, "get_sbd.sh", server["url"])
-    assert process.returncode == 0, process.stderr
-    check_fetched(scripts, "get_sbd.sh")
+@ALL
+def test_a_killed_run_is_resumed_by_the_next(scripts, server, download):
+    environment = server.environment(download)
+    partial = partial_of(download, scripts)
+    server.breaks = 1
+    server.hangs.set()
+    process = subprocess.Popen(
+        ["bash", scripts / download.script],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 20
+    while not (partial.exists() and partial.stat().st_size > BREAK / 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    server.hangs.clear()
+    have = partial.stat().st_size
+    assert files_in(scripts) == {str(partial.relative_to(scripts))}
+    run(scripts, download, environment)
+    assert server.starts == [0, have]
+    assert (scripts / download.target).read_bytes() == CONTENT
 
 
-def test_a_complete_transfer_that_was_not_renamed_is_taken(scripts, server):
-    """The run was killed between the two."""
-    data = server["files"]["/benchmark.tgz"]
-    (scripts / "benchmark.tgz.partial").write_bytes(data)
-    process = run(scripts, "get_sbd.sh", server["url"])
-    assert process.returncode == 0, process.stderr
-    check_fetched(scripts, "get_sbd.sh")
+@ALL
+def test_a_whole_partial_file_needs_no_more_bytes_unless_nothing_vouches_for_it(
+    scripts, server, download
+):
+    partial = partial_of(download, scripts)
+    partial.parent.mkdir(exist_ok=True)
+    partial.write_bytes(served_file(download))
+    run(scripts, download, server.environment(download))
+    assert server.starts == ([] if download.is_archive else [0])
+    assert files_in(scripts) == {download.target}
 
 
-@pytest.mark.parametrize("place", ["server", "disk"])
-def test_a_wrong_checksum_is_refused(place, scripts, server):
-    """Of what the server sends, and of an archive that lay there."""
-    data = bytearray(server["files"]["/benchmark.tgz"])
-    data[1000] ^= 1
-    if place == "server":
-        server["files"]["/benchmark.tgz"] = bytes(data)
-    else:
-        (scripts / "benchmark.tgz").write_bytes(data)
-    process = run(scripts, "get_sbd.sh", server["url"])
-    assert process.returncode == 1
-    assert "its md5 is" in process.stderr and "wrong checksum" in process.stderr
-    assert not (scripts / "benchmark_RELEASE").exists()
-    assert (scripts / "benchmark.tgz").exists() == (place == "disk")
+@ALL
+def test_starts_again_where_the_server_cannot_resume(scripts, server, download):
+    server.resumes, server.breaks = False, 1
+    run(scripts, download, server.environment(download))
+    assert server.starts == [0, 0, 0]  # broken off, refused to resume, whole
+    assert (scripts / download.target).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("script", [*ARCHIVES, "get_deeplab_weights.sh"])
-def test_a_missing_file_is_an_error_with_its_address(script, scripts, server):
-    """At once, without a second try."""
-    server["files"].clear()
-    process = run(scripts, script, server["url"])
-    assert process.returncode == 1
-    assert "the server answered 404" in process.stderr and server["url"] in process.stderr
-    assert len(server["requests"]) == 1
+@ALL
+def test_without_a_network_one_line_says_so_and_what_came_is_kept(scripts, server, download):
+    environment = server.environment(download)
+    server.server_close()  # the port is free again: connections are refused
+    partial = partial_of(download, scripts)
+    partial.parent.mkdir(exist_ok=True)
+    partial.write_bytes(b"x" * 1000)
+    message = run(scripts, download, environment, code=1)
+    assert environment[download.variable] in message
+    assert "connect" in message
+    assert "goes on from byte 1000" in message
+    assert partial.read_bytes() == b"x" * 1000
+    assert not (scripts / download.target).exists()
 
 
-def test_no_network_is_an_error_that_says_so(scripts):
-    """Here: a port on which nobody listens."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    process = run(scripts, "get_voc2012.sh", f"http://127.0.0.1:{port}")
-    assert process.returncode == 1
-    assert "once the network is there" in process.stderr
+@ALL
+def test_a_wrong_address_is_named(scripts, server, download):
+    del server.files[download.path]
+    message = run(scripts, download, server.environment(download), code=1)
+    assert f"{download.path}: " in message
+    assert "404" in message
 
 
-def test_weights_come_with_the_line_that_pins_them(scripts, server):
-    """No checksum was published; a pinned one is checked."""
-    process = run(scripts, "get_deeplab_weights.sh", server["url"])
-    assert process.returncode == 0, process.stderr
-    target = scripts / "weights/DeepLab-MSc-LargeFOV.caffemodel"
-    assert target.read_bytes() == WEIGHTS
-    line = f"sha256 {hashlib.sha256(WEIGHTS).hexdigest()} {target.name}"
-    assert line in process.stdout.splitlines()
-    with (scripts / "checksums.txt").open("a") as checksums:
-        checksums.write(line + "\n")
-    target.unlink()
-    assert run(scripts, "get_deeplab_weights.sh", server["url"]).returncode == 0
-    target.unlink()
-    server["files"]["/net.caffemodel"] = WEIGHTS[:-1] + b"x"
-    process = run(scripts, "get_deeplab_weights.sh", server["url"])
-    assert process.returncode == 1 and not target.exists()
-    assert "its sha256 is" in process.stderr
+@ARCHIVES
+def test_an_archive_with_the_wrong_checksum_is_refused(scripts, server, download):
+    server.files[download.path] = b"\0" + served_file(download)[1:]
+    message = run(scripts, download, server.environment(download), code=1)
+    assert f"MD5 {hashlib.md5(server.files[download.path]).hexdigest()}" in message
+    assert f"expected {hashlib.md5(served_file(download)).hexdigest()}" in message
+    assert files_in(scripts) == set()
+    server.files[download.path] = served_file(download)
+    run(scripts, download, server.environment(download))
 
 
-def test_a_web_page_is_not_taken_for_weights(scripts, server):
-    """Some servers answer 200 with an apology."""
-    server["files"]["/net.caffemodel"] = b"<!DOCTYPE html><html>moved</html>"
-    process = run(scripts, "get_deeplab_weights.sh", server["url"])
-    assert process.returncode == 1
-    assert "a web page" in process.stderr
-    assert not list((scripts / "weights").iterdir())
+@ALL
+def test_a_web_page_instead_of_the_file_is_refused(scripts, server, download):
+    server.files[download.path] = b"<!DOCTYPE html><html>We have moved</html>"
+    message = run(scripts, download, server.environment(download), code=1)
+    assert "the server sent a web page" in message
+    assert files_in(scripts) == set()
 
 
-@pytest.mark.parametrize("script", [*ARCHIVES, "get_deeplab_weights.sh"])
-def test_help_is_the_comment_that_the_script_begins_with(script, scripts):
-    """And bad usage has exit code 2."""
-    process = run(scripts, script, "http://127.0.0.1:9", "--help")
-    assert process.returncode == 0
-    assert "Usage: data/get_" in process.stdout and "Exit codes" in process.stdout
-    assert run(scripts, script, "http://127.0.0.1:9", "--hlep").returncode == 2
-    assert run(scripts, script, "http://127.0.0.1:9", "a", "b").returncode == 2
+@ARCHIVES
+def test_an_archive_fetched_by_hand_is_used(scripts, server, download):
+    (scripts / Path(download.path).name).write_bytes(served_file(download))
+    run(scripts, download, server.environment(download))
+    assert not server.starts
+    assert files_in(scripts) == {download.target}
 
 
-def test_the_published_checksums_are_the_well_known_ones():
-    """So that no edit slips in."""
-    text = (DATA / "checksums.txt").read_text()
-    assert "md5 6cd6e144f989b92b3379bac3b3de84fd VOCtrainval_11-May-2012.tar" in text
-    assert "md5 82b4d87ceb2ed10f6038a1cba92111cb benchmark.tgz" in text
+@ARCHIVES
+def test_a_damaged_archive_fetched_by_hand_is_refused_and_kept(scripts, server, download):
+    archive = scripts / Path(download.path).name
+    archive.write_bytes(served_file(download)[:-1])
+    message = run(scripts, download, server.environment(download), code=1)
+    assert str(archive) in message
+    assert files_in(scripts) == {archive.name}
+
+
+@ARCHIVES
+def test_what_a_killed_run_has_half_unpacked_is_unpacked_anew(scripts, server, download):
+    archive = scripts / Path(download.path).name
+    archive.write_bytes(served_file(download))
+    half = scripts / f"{archive.name}.unpacked.partial" / download.target
+    half.parent.mkdir(parents=True)
+    half.write_bytes(CONTENT[:10])
+    run(scripts, download, server.environment(download))
+    assert (scripts / download.target).read_bytes() == CONTENT
+    assert files_in(scripts) == {download.target}
+
+
+@ALL
+def test_two_runs_at_once_do_not_write_to_one_file(scripts, server, download):
+    partial = partial_of(download, scripts)
+    partial.parent.mkdir(exist_ok=True)
+    with partial.open("w") as other_run:
+        fcntl.flock(other_run, fcntl.LOCK_EX)
+        message = run(scripts, download, server.environment(download), code=1)
+    assert "another run is at work" in message
+
+
+def test_the_weights_are_checked_against_the_digest_that_the_user_names(scripts, server):
+    environment = server.environment(WEIGHTS)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    wrong = "0" * 64
+    message = run(scripts, WEIGHTS, {**environment, "DEEPLAB_SHA256": wrong}, code=1)
+    assert f"SHA256 {digest}, expected {wrong}" in message
+    assert files_in(scripts) == set()
+    right = {**environment, "DEEPLAB_SHA256": digest.upper()}
+    assert f"SHA-256 {digest}" in run(scripts, WEIGHTS, right)
+    assert run(scripts, WEIGHTS, {**environment, "DEEPLAB_SHA256": wrong}, code=1)
+    assert files_in(scripts) == {WEIGHTS.target}  # what was there stays
+
+
+@ALL
+def test_help_and_bad_usage(scripts, download):
+    text = run(scripts, download, os.environ, "--help")
+    assert f"Usage: data/{download.script} [FOLDER]" in text
+    assert download.variable in text
+    assert "fetch.sh" not in text
+    assert "--help" in run(scripts, download, os.environ, "--hlep", code=2)
+    assert "expected one folder" in run(scripts, download, os.environ, "one", "two", code=2)
+
+
+@ALL
+def test_a_folder_that_cannot_be_made_is_named(scripts, download):
+    folder = scripts / "fetch.sh" / "below"
+    assert str(folder) in run(scripts, download, os.environ, folder, code=1)
+
+
+def test_the_digests_are_the_published_ones():
+    """As in torchvision's datasets VOCSegmentation and SBDataset."""
+    assert "md5 6cd6e144f989b92b3379bac3b3de84fd\n" in (DATA / VOC.script).read_text()
+    assert "md5 82b4d87ceb2ed10f6038a1cba92111cb\n" in (DATA / SBD.script).read_text()
