@@ -1,14 +1,21 @@
-"""browse_dataset: the sheet shows the records, and damage is named."""
+"""browse_dataset: the sheet shows what SegData delivers, and damage is named."""
 
 import browse_dataset
+import cv2
 import label_maps
+import lmdb
 import numpy as np
 import prepare_lmdb
 import pytest
 import records
+import seg_data
 import voc
+from caffe.proto import caffe_pb2
+from make_nets import MEAN_BGR
 from PIL import Image
 from small_voc import make_label_map, make_photo, write_voc
+
+CELL, LINE = browse_dataset.CELL, browse_dataset.LINE
 
 
 @pytest.fixture
@@ -16,66 +23,139 @@ def split(tmp_path):
     """A prepared split of five records."""
     write_voc(tmp_path / "voc", {"train": list("abcde")})
     out = tmp_path / "out"
-    assert (
-        prepare_lmdb.main(["--root", str(tmp_path / "voc"), "--splits", "train", "--out", str(out)])
-        == 0
-    )
+    arguments = ["--root", tmp_path / "voc", "--splits", "train", "--out", out]
+    assert prepare_lmdb.main(list(map(str, arguments))) == 0
     return out / "train"
 
 
-def test_a_row_shows_the_image_its_label_and_a_crop_of_both():
-    """The crop is padded: the mean colour beside ignored pixels, which are white."""
+def browse(split, path, *options):
+    """Return the tool's exit code."""
+    return browse_dataset.main([str(split), "--out", str(path), *options])
+
+
+def replace_record(folder, key, data):
+    """Store other bytes under a key of an LMDB."""
+    with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
+        datum = caffe_pb2.Datum.FromString(transaction.get(key.encode()))
+        datum.data = data
+        transaction.put(key.encode(), datum.SerializeToString())
+
+
+@pytest.mark.parametrize("crop_size", [33, 80], ids=["cropped", "padded"])
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_the_crop_is_the_layers_own(split, crop_size, seed):
+    """Of every record, at its place in the LMDB, in the layer's first epoch."""
+    parameters = caffe_pb2.SegDataParameter(
+        image_source=str(split / "images"),
+        label_source=str(split / "labels"),
+        batch_size=1,
+        crop_size=crop_size,
+        mirror=True,
+        mean_value=MEAN_BGR,
+        seed=seed,
+    )
+    readers = [records.RecordReader(split / name) for name in ("images", "labels")]
+    samples = [browse_dataset.read_record(readers, key) for key in readers[0].keys]
+    del readers  # an LMDB can be open only once
+    batches = seg_data.SegDataStream(parameters)
+    for record, (sample, (data, labels)) in enumerate(zip(samples, batches, strict=False)):
+        crop, crop_label = browse_dataset.crop_as_layer(*sample, crop_size, seed, record)
+        np.testing.assert_array_equal(crop_label, labels[0, 0])
+        expected = data[0].transpose(1, 2, 0) + MEAN_BGR
+        np.testing.assert_allclose(crop[:, :, ::-1], expected, atol=0.5)
+
+
+def test_ignored_pixels_are_white_and_the_background_keeps_the_photograph():
     random = np.random.default_rng(0)
     photo, label_map = make_photo(random), make_label_map(random)
-    pictures = browse_dataset.draw_record(photo, label_map, 80, seed=1)
-    assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 3 + [(80, 80, 3)] * 2
-    image, label, overlay, crop, crop_label = pictures
+    image, label, overlay, _, _ = browse_dataset.draw_record(photo, label_map, 33, 1, 0)
     np.testing.assert_array_equal(image, photo)
     assert (label[label_map == 255] == 255).all()
-    np.testing.assert_array_equal(label[label_map == 0], 0)
+    np.testing.assert_array_equal(label[label_map == 7], voc.palette()[label_map[label_map == 7]])
     np.testing.assert_array_equal(overlay[label_map == 0], photo[label_map == 0])
-    assert (overlay[label_map > 0] != photo[label_map > 0]).any()
-    assert (crop[60, 70] == np.round(browse_dataset.MEAN_BGR)).all()
-    assert (crop_label[60, 70] == 255).all()
-    shown = crop[:48, :64]
-    assert (shown == photo).all() or (shown == photo[:, ::-1]).all()
+    half = photo[label_map == 255].astype(int) / 2 + 127.5
+    np.testing.assert_allclose(overlay[label_map == 255], half, atol=1)
 
 
-def test_the_sheet_is_written_with_a_legend_of_its_classes(split, tmp_path):
-    """As many rows as records were asked for; the same seed gives the same sheet."""
-    sheets = []
+def test_shrinking_mixes_no_classes():
+    """Half way between the colours of two classes often lies the colour of a third."""
+    label_map = np.zeros((500, 700), np.uint8)
+    label_map[:, 1::3], label_map[:, 2::3] = 15, 255
+    image, small = browse_dataset.shrink(np.zeros((500, 700, 3), np.uint8), label_map)
+    assert image.shape == (*small.shape, 3) == (171, 240, 3)
+    assert set(np.unique(small)) == {0, 15, 255}
+
+
+def test_the_sheet_has_a_row_a_record_and_a_legend_of_their_classes(split, tmp_path):
     for name in ("one.png", "same.png"):
-        arguments = [str(split), "--out", str(tmp_path / name), "--count", "3", "--crop-size", "41"]
-        assert browse_dataset.main(arguments) == 0
-        sheets.append(np.asarray(Image.open(tmp_path / name)))
-    np.testing.assert_array_equal(*sheets)
-    cell, text = browse_dataset.CELL, browse_dataset.TEXT
-    assert sheets[0].shape[1] == 5 * cell
-    assert 3 * (cell + text) < sheets[0].shape[0] < 3 * (cell + text) + 5 * text
-    colours = {tuple(pixel) for pixel in sheets[0][-4 * text :].reshape(-1, 3)}
+        assert browse(split, tmp_path / name, "--count", "5", "--crop-size", "41") == 0
+    sheet, same = (np.asarray(Image.open(tmp_path / name)) for name in ("one.png", "same.png"))
+    np.testing.assert_array_equal(sheet, same)
     labels = records.RecordReader(split / "labels")
     seen = set()
     for key in labels.keys:
-        seen |= set(np.unique(label_maps.read_label_map(labels.read(key).data)))
-    assert any(tuple(voc.palette()[index]) in colours for index in seen - {0, 255})
+        seen |= set(np.unique(label_maps.read_label_map(labels.read(key).data)).tolist())
+    legend_top = LINE + 5 * (LINE + CELL)
+    legend_columns = 5 * CELL // browse_dataset.ENTRY
+    lines = -(-len(seen) // legend_columns)
+    assert sheet.shape == (legend_top + lines * LINE, 5 * CELL, 3)
+    for number, index in enumerate(sorted(seen)):
+        row, column = divmod(number, legend_columns)
+        swatch = sheet[legend_top + row * LINE + LINE // 2, column * browse_dataset.ENTRY + 14]
+        np.testing.assert_array_equal(swatch, browse_dataset.colour(np.uint8(index)))
 
 
-def test_more_records_than_there_are_show_all(split, tmp_path):
-    """No error for a small data set."""
-    assert browse_dataset.main([str(split), "--out", str(tmp_path / "a.jpg"), "--count", "99"]) == 0
-    height = Image.open(tmp_path / "a.jpg").height
-    assert height > 5 * (browse_dataset.CELL + browse_dataset.TEXT)
+def test_more_records_than_there_are_show_all_and_a_jpeg_will_do(split, tmp_path):
+    assert browse(split, tmp_path / "a.jpg", "--count", "99") == 0
+    with Image.open(tmp_path / "a.jpg") as sheet:
+        assert sheet.format == "JPEG"
+        assert sheet.height > LINE + 5 * (LINE + CELL)
+
+
+def test_a_label_without_a_name_stands_out(split, tmp_path, monkeypatch):
+    """No preparation lets it pass; a database made elsewhere may hold it."""
+    labels = records.RecordReader(split / "labels")
+    wrong = np.full((48, 64), 99, np.uint8)
+    key = labels.keys[0]
+    del labels
+    replace_record(split / "labels", key, cv2.imencode(".png", wrong)[1].tobytes())
+    legends = []
+    draw_sheet = browse_dataset.draw_sheet
+    monkeypatch.setattr(
+        browse_dataset,
+        "draw_sheet",
+        lambda rows, legend: legends.append(legend) or draw_sheet(rows, legend),
+    )
+    assert browse(split, tmp_path / "a.png") == 0
+    assert (99, "no class!") in legends[0]
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+@pytest.mark.parametrize("damage", ["no image", "truncated", "another size"])
+def test_a_damaged_record_is_named(split, tmp_path, capsys, name, damage):
+    reader = records.RecordReader(split / name)
+    key = reader.keys[3]
+    data = {
+        "no image": b"no image",
+        "truncated": reader.read(key).data[:-200],
+        "another size": cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(),
+    }[damage]
+    del reader
+    replace_record(split / name, key, data)
+    assert browse(split, tmp_path / "a.png") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"browse_dataset: {split}: record {key}: ")
+    assert message.count("\n") == 1
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_a_folder_without_databases_is_named(tmp_path, capsys):
-    """With exit code 1."""
-    assert browse_dataset.main([str(tmp_path), "--out", str(tmp_path / "a.png")]) == 1
+    assert browse(tmp_path, tmp_path / "a.png") == 1
     assert str(tmp_path / "summary.json") in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--out", "a.tiff"], ["--out", "a.png", "--count", "0"]])
-def test_bad_usage_has_exit_code_2(options, split):
-    """As every tool's."""
+@pytest.mark.parametrize("options", [["--out", "a.tiff"], ["--count", "0"], ["--seed", "-1"]])
+def test_bad_usage_has_exit_code_2(options, split, tmp_path):
     with pytest.raises(SystemExit) as error:
-        browse_dataset.main([str(split), *options])
+        browse(split, tmp_path / "a.png", *options)
     assert error.value.code == 2
