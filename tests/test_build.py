@@ -76,6 +76,7 @@ def test_a_second_make_does_nothing_in_under_two_seconds():
     assert "no work to do" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_changed_layer_compiles_only_itself():
     os.utime(LAYER)
     result = run(["make"])
@@ -84,6 +85,7 @@ def test_a_changed_layer_compiles_only_itself():
     assert f"{LAYER.name}.o" in result.stdout
 
 
+@pytest.mark.slow
 def test_without_a_network_fetch_says_so_and_leaves_no_tree(tmp_path):
     result = fetch(
         tmp_path / "source",

@@ -133,6 +133,7 @@ def vgg_weights(unary_weights, size=7):
     return weights
 
 
+@pytest.mark.slow
 def test_vgg_gives_convolutions_and_subsampled_fc6_and_fc7(
     settings, unary_weights, tmp_path, capsys
 ):

@@ -59,6 +59,7 @@ def test_thin_training_nets_give_a_finite_loss(name, phase, thin):
     assert ("accuracy" in outputs) == (phase == caffe.TEST and name != "pretrain")
 
 
+@pytest.mark.slow
 def test_the_thin_unary_net_learns_from_scratch(thin):
     solver = caffe.SGDSolver(str(thin.output / "unary_solver.prototxt"))
     losses = []

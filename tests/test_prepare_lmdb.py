@@ -268,6 +268,7 @@ def corrupt(data, kind, random):
     return b"" if random.integers(2) else bytes(len(data))
 
 
+@pytest.mark.slow
 def test_500_damaged_files_are_each_named_and_none_is_stored(tmp_path):
     """Among 300 good ones; images and labels, 125 of each kind."""
     random = np.random.default_rng(5)
@@ -288,6 +289,7 @@ def test_500_damaged_files_are_each_named_and_none_is_stored(tmp_path):
     assert {key[9:] for key in images.keys} == {*ids} - {*damaged}
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_leaves_no_database_or_a_whole_one(tmp_path):
     """SIGKILL at ten random moments of a run; the next one succeeds."""
     ids = [f"{number:06d}" for number in range(400)]

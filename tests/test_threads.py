@@ -49,6 +49,7 @@ def fingerprints_with(threads):
     return output.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 3])
 def test_any_number_of_threads_gives_the_bits_of_one(threads):
     assert fingerprints_with(threads) == fingerprints_with(1)

@@ -108,6 +108,17 @@ def wait_for(path, process):
         time.sleep(0.002)
 
 
+def child_of(process):
+    """Return the process id of the one child that a process has, or soon has."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while not children.read_text():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no child"
+        time.sleep(0.002)
+    return int(children.read_text())
+
+
 def iterations(folder, stage):
     """The column iteration of a stage's CSV."""
     with (folder / f"{stage}.csv").open(newline="") as file:
@@ -132,6 +143,7 @@ def test_the_csv_shows_loss_rate_and_test(trained):
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_each_stage_resumes_and_completes(tmp_path, data):
     snapshots = tmp_path / "snapshots"
     for stage in STAGES:
@@ -158,6 +170,7 @@ def test_a_row_is_on_disk_when_a_snapshot_starts(tmp_path):
     assert iterations(tmp_path, "unary") == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_a_snapshot_of_its_last_iteration(tmp_path, data, number):
     with started(tmp_path, data, "unary") as process:
@@ -179,15 +192,14 @@ def test_two_runs_in_one_folder_are_refused(tmp_path, data):
 def test_caffe_that_outlives_the_tool_keeps_the_folder_locked(tmp_path, data):
     with started(tmp_path, data, "unary") as process:
         wait_for(tmp_path / "unary.log", process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        caffe = int(children.read_text())
-        os.kill(caffe, signal.SIGSTOP)
+        os.kill(child_of(process), signal.SIGSTOP)
         process.kill()
         process.wait()
         with pytest.raises(BlockingIOError, match="another run is training"):
             train.train(tiny(tmp_path, data), tmp_path, ["unary"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(trained, tmp_path, data):
     train.train(tiny(tmp_path, data), tmp_path, STAGES)
     name = f"snapshots/finetune_iter_{MAX_ITER}.caffemodel"
