@@ -63,7 +63,7 @@ download() {
     -o "Dir::Cache=$work/apt/cache"
     -o APT::Sandbox::User=
     -o Acquire::Check-Valid-Until=false
-    -o Acquire::Retries=2 -o Acquire::http::Timeout=30)
+    -o Acquire::Retries=1 -o Acquire::http::Timeout=30)
   (
     cd "$work" && apt-get "${options[@]}" --error-on=any update &&
       apt-get "${options[@]}" --download-only source "caffe=$version-8"

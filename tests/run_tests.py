@@ -89,7 +89,7 @@ def main(argv=None):
             results["upstream"] = upstream
             nothing = ("-c", os.devnull, "-p", "no:cacheprovider")
             results["pycaffe"] = pytest("pycaffe", "python/caffe/test", SOURCE, *nothing)
-        fast = ("-m", "not slow") if args.fast else ()
+        fast = ("-m", "not slow", "-n", "2", "--dist", "loadfile") if args.fast else ()
         results["python"] = pytest("python", "tests", ROOT, *fast)
     print()
     for name, counts in results.items():

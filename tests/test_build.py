@@ -76,7 +76,7 @@ def test_a_second_make_does_nothing_in_under_two_seconds():
     assert "no work to do" in result.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # it links Caffe anew, and the fast tests run side by side
 def test_a_changed_layer_compiles_only_itself():
     os.utime(LAYER)
     result = run(["make"])
