@@ -90,6 +90,7 @@ def test_pairs_of_paths_and_class_names_of_ones_own(tmp_path, root):
     assert results(tmp_path / "out")["network"]["classes"] == ["sky", "road", "car"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_results(network, root, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert tool.main(arguments(network, root, "--output", str(whole))) == 0

@@ -207,6 +207,7 @@ def test_a_missing_file_or_net_is_named(settings, tmp_path, capsys):
     assert "no net no.prototxt; tools/make_nets.py writes one" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_caffe_trains_every_stage_from_the_weights_it_names(tmp_path):
     """One iteration a stage by `caffe train`, with nothing but the solver on its command line."""
     stages = {name: replace(s, max_iter=1, steps=()) for name, s in SMALL.stages.items()}
