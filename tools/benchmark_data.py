@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Measure how fast the SegData layer makes crops, against decoding their JPEGs and no more.
 
 Example: tools/benchmark_data.py --records 100 --repetitions 9
@@ -99,7 +100,9 @@ def resident_megabytes():
 
 def main(argv=None):
     """Run the tool; return its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--records", type=int, default=100, help="default: %(default)s")
     parser.add_argument("--crop-size", type=int, default=321, help="default: %(default)s pixels")
     parser.add_argument("--repetitions", type=int, default=9, help="default: %(default)s")

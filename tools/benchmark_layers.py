@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Time the Gaussian CRF layers, forward and backward, against what this machine could do at best.
 
 Example: tools/benchmark_layers.py --threads 2

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Draw what a network will be trained on, straight from the LMDBs: look before a long training.
 
 Example: tools/browse_dataset.py data/voc_lmdb/train_aug --out sheet.png

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Convert label maps painted in colours to palette PNGs of class indices.
 
 Example: tools/convert_rgb_labels.py --labels painted --out SegmentationClass

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Convert SBD's label maps to palette PNGs, beside VOC's own, for training on train_aug.
 
 Example:

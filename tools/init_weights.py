@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Make the weights that a training stage starts from, and say where each layer came from.
 
 Examples:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Write the lists of the usual VOC 2012 experiment from VOC's and SBD's own lists.
 
 Example:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Write the networks and solvers of the Gaussian CRF network, so that each has one definition.
 
 Example: tools/make_nets.py                         (rewrites prototxt/ and prototxt/small/)

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Segment images with a trained network.
 
 Example:

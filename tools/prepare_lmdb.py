@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Check every file of a data set, and store its splits as LMDBs for the SegData layer.
 
 Example:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train the Gaussian CRF network on a data set: all stages in order, each by `caffe train`.
 
 Examples:

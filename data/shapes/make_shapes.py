@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Make a small data set in VOC's layout on which only distant pixels tell a class.
 
 Example: data/shapes/make_shapes.py --out data/shapes/VOC
