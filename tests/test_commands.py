@@ -14,6 +14,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_help_shows_an_example(command):
     result = subprocess.run([ROOT / command, "--help"], capture_output=True, text=True, check=False)
