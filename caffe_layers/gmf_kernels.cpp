@@ -590,11 +590,6 @@ HWY_AFTER_NAMESPACE();
 namespace caffe {
 namespace gmf {
 
-namespace {
-// Columns, a multiple of the longest vector's (64 bytes of floats).
-int RoundUp(int columns) { return (columns + 15) / 16 * 16; }
-}  // namespace
-
 HalfStep::HalfStep(
     int num, int channels, int height, int width, int parity, int window)
     : num(num),
@@ -603,7 +598,7 @@ HalfStep::HalfStep(
       width(width),
       parity(parity),
       offsets(OddOffsets(window)),
-      half(RoundUp((width + 1) / 2)),
+      half(WholeVectors((width + 1) / 2)),
       margin(offsets),
       stride(half + 2 * margin) {}
 

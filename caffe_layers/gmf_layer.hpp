@@ -74,7 +74,7 @@ class GMFLayer : public Layer<Dtype> {
   vector<Dtype> compatibility_;  // the C that the next three belong to
   vector<Dtype> basis_, basis_transposed_;  // U, a column for each eigenvalue
   vector<Dtype> eigenvalues_;
-  // Half rows (the columns of one parity), a scratch copy each; gmf_layer.cpp.
+  // Half rows (the columns of one parity), laid out as in gmf_kernels.hpp.
   Blob<Dtype> kept_means_, messages_, weighted_, residuals_;
 };
 

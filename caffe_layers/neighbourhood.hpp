@@ -40,6 +40,9 @@ inline std::vector<PairOffset> PairOffsets(int window) {
   return offsets;
 }
 
+/// Columns of a scratch row: whole vectors of the longest kind (16 floats).
+inline int WholeVectors(int columns) { return (columns + 15) / 16 * 16; }
+
 /// Stops unless the window is an odd number of grid cells, 3 or more.
 inline void CheckWindow(
     const std::string& layer, const std::string& param, int window) {

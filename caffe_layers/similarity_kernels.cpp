@@ -234,19 +234,14 @@ HWY_AFTER_NAMESPACE();
 namespace caffe {
 namespace similarity {
 
-namespace {
-// Columns, a multiple of the longest vector's (64 bytes of floats).
-int RoundUp(int columns) { return (columns + 15) / 16 * 16; }
-}  // namespace
-
 Sizes::Sizes(int num, int channels, int height, int width, int window)
     : num(num),
       channels(channels),
       height(height),
       width(width),
       offsets(OddOffsets(window)),
-      padded(RoundUp(width)),
-      margin(RoundUp(2 * offsets - 1)),
+      padded(WholeVectors(width)),
+      margin(WholeVectors(2 * offsets - 1)),
       stride(padded + 2 * margin) {}
 
 HWY_EXPORT(ForwardFloat);

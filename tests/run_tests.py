@@ -61,8 +61,6 @@ def main(argv=None):
     args = parser.parse_args(argv)
     build = args.build.resolve()
     env = dict(os.environ, PYTHONPATH=f"{build / 'python'}:{ROOT / 'python_layers'}")
-    # Threads that spin while they wait hold up whatever else the machine does.
-    env.setdefault("OMP_WAIT_POLICY", "passive")
     env["PATH"] = f"{build / 'tools'}:{Path(sys.executable).parent}:{env['PATH']}"
     # A gradient check starts thousands of tiny teams of threads; a spinning one would hold the
     # cores that the others wait for. Two threads are enough to see a race.
