@@ -20,7 +20,6 @@ import csv
 import fcntl
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -38,14 +37,7 @@ from caffe.proto import caffe_pb2
 from caffemodel import read_caffemodel, write_caffemodel
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
-
-COLUMNS = ["iteration", "seconds", "learning_rate", "loss", "test_loss", "test_accuracy"]
-NUMBER = r"(-?(?:nan|inf|[\d.]+(?:e[-+]?\d+)?))"
-# Lines of Caffe's log, in the order in which one iteration may show them.
-TESTING = re.compile(r"Iteration (\d+), Testing net")
-TEST_OUTPUT = re.compile(rf"Test net output #\d+: (loss|accuracy) = {NUMBER}")
-LOSS = re.compile(rf"Iteration (\d+) \(.*, loss = {NUMBER}")
-LEARNING_RATE = re.compile(rf"Iteration (\d+), lr = {NUMBER}")
+from training_log import COLUMNS, parse_line, read_csv
 
 
 def count_samples(data, split):
@@ -127,8 +119,7 @@ class Progress:
         """path: the CSV. Its rows after iteration, which the run repeats, are dropped."""
         rows = []
         if path.is_file():
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if _is_before(row, iteration)]
+            rows = [row for row in read_csv(path) if int(row["iteration"]) < iteration]
         with atomic.new_file(path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -142,32 +133,23 @@ class Progress:
 
     def read(self, line):
         """Take in one line of the log; raises FloatingPointError if the loss is not finite."""
-        if match := TESTING.search(line):
-            self._at(int(match[1]))
-        elif match := TEST_OUTPUT.search(line):
-            self.row[f"test_{match[1]}"] = match[2]
-        elif match := LOSS.search(line):
-            self._at(int(match[1]))
-            self.row["loss"] = match[2]
-            self.bar.set_postfix(loss=match[2])
-            if not math.isfinite(float(match[2])):
+        found = parse_line(line)
+        if "iteration" in found and found["iteration"] != self.row.get("iteration"):
+            self._write()
+            seconds = self.before + time.monotonic() - self.start
+            self.row = {"seconds": f"{seconds:.1f}"}
+            self.bar.update(int(found["iteration"]) - self.bar.n)
+        self.row |= found
+        if "loss" in found:
+            self.bar.set_postfix(loss=found["loss"])
+            if not math.isfinite(float(found["loss"])):
                 raise FloatingPointError(
-                    f"loss is {match[2]} at iteration {match[1]}: training diverged; lower the "
-                    "stage's learning rates in tools/make_nets.py, and check the images"
+                    f"loss is {found['loss']} at iteration {found['iteration']}: training "
+                    "diverged; lower the stage's learning rates in tools/make_nets.py, and check "
+                    "the images"
                 )
-        elif match := LEARNING_RATE.search(line):
-            self.row["learning_rate"] = match[2]
         elif "Snapshotting" in line:
             self._write()  # a run resumed from there does not repeat it
-
-    def _at(self, iteration):
-        """Start the row of an iteration, unless it is the present one."""
-        if self.row.get("iteration") == iteration:
-            return
-        self._write()
-        seconds = self.before + time.monotonic() - self.start
-        self.row = {"iteration": iteration, "seconds": f"{seconds:.1f}"}
-        self.bar.update(iteration - self.bar.n)
 
     def _write(self):
         if "iteration" in self.row:
@@ -182,15 +164,6 @@ class Progress:
         if finished:
             self.bar.update(self.bar.total - self.bar.n)
         self.bar.close()
-
-
-def _is_before(row, iteration):
-    """Whether a row of the CSV is of an iteration before that; a row cut short is not."""
-    return (
-        None not in row.values()
-        and row["iteration"].isdigit()
-        and (int(row["iteration"]) < iteration)
-    )
 
 
 def caffe_train(settings, name, folder, lock, gpu):
