@@ -86,6 +86,17 @@ def compatibility(C, x):
     return np.einsum("kl,nlyx->nkyx", C, x)
 
 
+def energy(y, r, s, C, *, window):
+    """Return E(y) (N,) of (1) for the scores y (N, K, H, W)."""
+    check_shapes(y.shape, r.shape, s.shape, C.shape, window)
+    result = ((y - r) ** 2).sum(axis=(1, 2, 3))
+    for p, first, second in pair_ends(*y.shape[2:], window):
+        difference = y[first] - y[second]
+        pairwise = (difference * compatibility(C, difference)).sum(axis=1)
+        result += (s[:, p][first] * pairwise).sum(axis=(1, 2))  # Eq. (1)
+    return result
+
+
 def forward(mu, r, s, C, *, window, parity):
     """Return mu' (N, K, H, W): mu with the columns of the given parity updated by (2)."""
     check_shapes(mu.shape, r.shape, s.shape, C.shape, window)

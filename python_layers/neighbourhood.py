@@ -33,3 +33,27 @@ def pair_ends(height, width, window):
             first = (..., slice(0, height - dy), slice(left, width - right))
             second = (..., slice(dy, height), slice(right, width - left))
             yield p, first, second
+
+
+def window_of(num_pairs):
+    """Return the least window whose neighbourhood has that many channels, 23 for 72."""
+    window = 4 * round((num_pairs / 2) ** 0.5) - 1
+    if num_pairs < 1 or len(pair_offsets(window)) != num_pairs:
+        raise ValueError(f"{num_pairs} channels, expected 2 n^2; take s from a Similarity layer")
+    return window
+
+
+def neighbours(s, y, x):
+    """Return the neighbours of a pixel and their similarities to it, [(y', x', s_ij), ...].
+
+    s: similarities of one image, (P, H, W). A pair is stored at the end that is higher up.
+    """
+    num_pairs, height, width = s.shape
+    found = []
+    for p, (dy, dx) in enumerate(pair_offsets(window_of(num_pairs))):
+        for sign in (1, -1):
+            other = y + sign * dy, x + sign * dx
+            if 0 <= other[0] < height and 0 <= other[1] < width:
+                upper = (y, x) if sign == 1 else other
+                found.append((*other, float(s[p, *upper])))
+    return found

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from neighbourhood import pair_ends, pair_offsets
+from neighbourhood import neighbours, pair_ends, pair_offsets, window_of
 
 
 def test_window_7_has_8_channels_rows_outermost():
@@ -43,3 +43,30 @@ def test_every_pair_with_odd_dy_and_dx_occurs_once(size, window):
         and abs(j % width - i % width) in range(1, reach + 1, 2)
     ]
     assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("window", [3, 5, 7, 9, 23, 25])
+def test_a_window_is_known_by_its_pairs(window):
+    offsets = pair_offsets(window)
+    assert pair_offsets(window_of(len(offsets))) == offsets
+
+
+@pytest.mark.parametrize("num_pairs", [0, 1, 7, 73])
+def test_other_numbers_of_pairs_are_rejected(num_pairs):
+    with pytest.raises(ValueError, match=f"{num_pairs} channels, expected 2 n"):
+        window_of(num_pairs)
+
+
+def test_neighbours_are_the_other_ends_of_a_pixel_s_pairs():
+    height, width, window = 6, 5, 7
+    s = np.random.default_rng(0).random((8, height, width))
+    found = {pixel: set() for pixel in np.ndindex(height, width)}
+    pixels = np.moveaxis(np.indices((height, width)), 0, -1)
+    for p, first, second in pair_ends(height, width, window):
+        ends = (pixels[end[1:]].reshape(-1, 2).tolist() for end in (first, second))
+        for i, j, similarity in zip(*ends, s[p][first].flat, strict=True):
+            found[tuple(i)].add((*j, similarity))
+            found[tuple(j)].add((*i, similarity))
+    for (y, x), expected in found.items():
+        result = neighbours(s, y, x)
+        assert len(result) == len(expected) and set(result) == expected

@@ -92,6 +92,13 @@ images = st.builds(
 )
 
 
+@given(image=images, seed=st.integers(0, 1000))
+@settings(max_examples=100)
+def test_the_twin_s_energy_is_that_quadratic_form(image, seed):
+    y = np.random.default_rng(seed).normal(size=image.shape)
+    assert gmf.energy(y, **image.bottoms)[0] == pytest.approx(image.energy(y), rel=1e-11)
+
+
 @UPDATES
 @given(image=images, seed=st.integers(0, 1000))
 @settings(max_examples=300)
