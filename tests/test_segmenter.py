@@ -71,6 +71,17 @@ def test_unary_of_the_same_pass_is_the_unary_net(network, files):
         alone.scores(image, ["similarity"])
 
 
+def test_blobs_are_copies_as_in_the_net(network):
+    image = photo(36, 52)
+    blobs = network.blobs(image, ["similarity", "scores"])
+    assert blobs["similarity"].shape == (1, 8, 6, 8)
+    np.testing.assert_array_equal(blobs["scores"][0, :, :36, :52], network.scores(image)[0])
+    before = blobs["similarity"].copy()
+    network.predict(photo(36, 52)[::-1])
+    np.testing.assert_array_equal(blobs["similarity"], before)
+    assert network.blob_names[0] == "data" and network.blob_names[-1] == "scores"
+
+
 def test_mirror_averages_with_the_mirror_image(network, files):
     image = photo(36, 52)
     mirrored = network.scores(image[:, ::-1])[0][:, :, ::-1]

@@ -66,11 +66,7 @@ class Segmenter:
         image: (H, W, 3) uint8, BGR. A blob at grid resolution, as UNARY, is interpolated like the
         net's own result. All blobs come from the same passes.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3), BGR")
-        for blob in blobs:
-            if blob not in self._net.blobs:
-                raise ValueError(f"the net has no blob {blob}; expected the whole deploy net")
+        self._check(image, blobs)
         height, width = image.shape[:2]
         totals = [0] * len(blobs)
         for scale in self._scales:
@@ -84,8 +80,30 @@ class Segmenter:
         passes = len(self._scales) * (2 if self._mirror else 1)
         return [total / passes for total in totals]
 
-    def _pass(self, image, blobs):
-        """Run the net once; return views of the blobs' scores at the image's size."""
+    @property
+    def blob_names(self):
+        """The names of the net's blobs, in the order in which it computes them."""
+        return list(self._net.blobs)
+
+    def blobs(self, image, names):
+        """Return copies of blobs, {name: array as in the net}, after one pass over an image.
+
+        image: (H, W, 3) uint8, BGR, neither mirrored nor scaled. A cell of the net's grid lies on
+        each STRIDE-th pixel of the padded image, from pixel 0 on.
+        """
+        self._check(image, names)
+        self._forward(image)
+        return {name: self._net.blobs[name].data.copy() for name in names}
+
+    def _check(self, image, blobs):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3), BGR")
+        for blob in blobs:
+            if blob not in self._net.blobs:
+                raise ValueError(f"the net has no blob {blob}; expected the whole deploy net")
+
+    def _forward(self, image):
+        """Run the net on an image; return the size, (height, width), that it is padded to."""
         height, width = image.shape[:2]
         data, padded = self._net.blobs["data"], (next_size(height), next_size(width))
         if data.data.shape != (1, 3, *padded):
@@ -94,6 +112,11 @@ class Segmenter:
         data.data[...] = 0  # the mean, once it is subtracted
         data.data[0, :, :height, :width] = image.transpose(2, 0, 1) - self._mean
         self._net.forward()
+        return padded
+
+    def _pass(self, image, blobs):
+        """Run the net once; return views of the blobs' scores at the image's size."""
+        (height, width), padded = image.shape[:2], self._forward(image)
         results = []
         for blob in blobs:
             scores = self._net.blobs[blob].data
