@@ -24,15 +24,13 @@ from pathlib import Path
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
 import atomic
-import caffe
-import cv2
 import label_maps
 import numpy as np
 import voc
+from inputs import BadFileError, add_network_arguments, load_network, read_image, read_truth
 from matplotlib.figure import Figure
-from prepare_lmdb import check_image, read_bytes
 from scores import confusion_matrix, measure
-from segmenter import SCORES, UNARY, Segmenter, labels
+from segmenter import SCORES, UNARY, labels
 from tqdm import tqdm
 
 SUBMISSION = Path("VOC2012/Segmentation/comp6_test_cls")  # VOC 2012 devkit, section 6.2
@@ -45,21 +43,7 @@ MEASURES = {
 }
 
 
-class BadFileError(ValueError):
-    """A file that cannot be scored; the message names it."""
-
-
 # ---- One image, in threads beside the network
-
-
-def read_image(sample):
-    """Return a sample's image, (H, W, 3) uint8 BGR."""
-    try:
-        data = read_bytes(sample.image)
-        check_image(data)
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, ValueError) as error:
-        raise BadFileError(f"{sample.image}: {error}") from error
 
 
 def score(sample, predictions, num_classes, folders):
@@ -67,13 +51,13 @@ def score(sample, predictions, num_classes, folders):
 
     folders: {name: where to save its predictions}, empty to save none.
     """
+    truth = read_truth(sample)
     try:
-        truth = label_maps.read_label_map(read_bytes(sample.label))
         matrices = {
             name: confusion_matrix(truth, prediction, num_classes)
             for name, prediction in predictions.items()
         }
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise BadFileError(f"{sample.label}: {error}") from error
     for name, folder in folders.items():
         with atomic.new_file(folder / f"{sample.id}.png") as path:
@@ -251,38 +235,6 @@ def draw_confusion(path, confusion, class_names, title):
 def digest(path):
     """Return the SHA-256 of a file."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def scale(text):
-    """A factor above 0, for argparse."""
-    factor = float(text)
-    if not 0 < factor <= 4:
-        raise argparse.ArgumentTypeError(f"{factor} is not between 0 and 4")
-    return factor
-
-
-def add_network_arguments(parser):
-    """Add the arguments that name a network and how to run it."""
-    parser.add_argument("--deploy", type=Path, required=True, help="deploy prototxt")
-    parser.add_argument("--weights", type=Path, required=True, help=".caffemodel trained for it")
-    parser.add_argument("--mirror", action="store_true", help="average with the mirror image")
-    parser.add_argument(
-        "--scales",
-        type=scale,
-        nargs="+",
-        default=[1.0],
-        metavar="FACTOR",
-        help="average over the image resized by each (default: 1)",
-    )
-    parser.add_argument("--gpu", type=int, metavar="ID", help="run on this GPU (default: the CPU)")
-
-
-def load_network(args):
-    """Return the Segmenter of the arguments of `add_network_arguments`."""
-    if args.gpu is not None:
-        caffe.set_device(args.gpu)
-        caffe.set_mode_gpu()
-    return Segmenter(args.deploy, args.weights, scales=args.scales, mirror=args.mirror)
 
 
 def parse_arguments(argv):

@@ -24,7 +24,7 @@ import label_maps
 import numpy as np
 import voc
 from browse_dataset import overlay
-from eval import add_network_arguments, load_network
+from inputs import add_network_arguments, load_network
 from PIL import Image, ImageOps
 from segmenter import labels, probabilities
 from tqdm import tqdm
