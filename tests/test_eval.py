@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import dense_crf
 import eval as tool
 import label_maps
 import numpy as np
 import pytest
-import voc
+from dense_crf import Parameters
 from scores import confusion_matrix, measure
-from segmenter import Segmenter
+from segmenter import UNARY, Segmenter
 from small_voc import encode, image_path, label_path, make_photo, write_voc
 from tiny_nets import write_deploy_nets
 
@@ -41,11 +44,19 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+def dense_crf_file(folder, **changes):
+    parameters = Parameters(3, 3, 10, 30, 13, 5)
+    dense_crf.save(folder / "dense_crf.json", replace(parameters, **changes), {})
+    return folder / "dense_crf.json"
+
+
 def test_results_are_those_of_the_saved_predictions(network, root, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--output", str(out), "--unary", "--save-predictions"]
+    options += ["--dense-crf", str(dense_crf_file(tmp_path))]
     assert tool.main(arguments(network, root, *options)) == 0
-    for name, folder in (("network", "results"), ("unary", "results_unary")):
+    assert list(results(out)) == ["network", "unary", "unary_dense_crf"]
+    for name, folder in tool.RESULTS.items():
         saved = out / folder / "VOC2012/Segmentation/comp6_test_cls"
         assert sorted(path.name for path in saved.iterdir()) == [f"{name}.png" for name in IDS]
         total = 0
@@ -58,7 +69,8 @@ def test_results_are_those_of_the_saved_predictions(network, root, tmp_path, cap
         assert results(out)[name]["confusion"] == total.tolist()
         assert measure(total).items() <= results(out)[name].items()
         assert (out / f"confusion_{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert results(out)["network"]["confusion"] != results(out)["unary"]["confusion"]
+    confusions = [str(result["confusion"]) for result in results(out).values()]
+    assert len(set(confusions)) == 3
     table = capsys.readouterr().out
     assert "12 images" in table and "network" in table and "unary" in table
     absent = results(out)["network"]["absent_classes"]
@@ -71,10 +83,31 @@ def test_predictions_are_the_segmenters(network, root, tmp_path):
         tool.main(arguments(network, root, "--output", str(tmp_path / "out"), "--save-predictions"))
         == 0
     )
-    image = tool.read_image(voc.Sample("a", image_path(root, IDS[3]), None))
+    image = cv2.imread(str(image_path(root, IDS[3])))
     path = tmp_path / "out/results" / tool.SUBMISSION / f"{IDS[3]}.png"
     expected = Segmenter(network[1], network[3]).predict(image)
     np.testing.assert_array_equal(label_maps.read_label_map(path.read_bytes()), expected)
+
+
+def test_the_dense_crf_refines_the_averaged_unary(network, root, tmp_path):
+    path = dense_crf_file(tmp_path)
+    options = ["--output", str(tmp_path / "out"), "--unary", "--mirror", "--save-predictions"]
+    assert tool.main(arguments(network, root, *options, "--dense-crf", str(path))) == 0
+    image = cv2.imread(str(image_path(root, IDS[3])))
+    unary = Segmenter(network[1], network[3], mirror=True).scores(image, [UNARY])[0]
+    expected = dense_crf.refine(unary, image, dense_crf.load(path))
+    saved = tmp_path / "out/results_unary_dense_crf" / tool.SUBMISSION / f"{IDS[3]}.png"
+    np.testing.assert_array_equal(label_maps.read_label_map(saved.read_bytes()), expected)
+
+
+def test_a_dense_crf_needs_the_unary_and_good_parameters(network, root, tmp_path, capsys):
+    command = arguments(network, root, "--output", str(tmp_path / "out"), "--dense-crf")
+    with pytest.raises(SystemExit) as exit_status:
+        tool.main([*command, str(dense_crf_file(tmp_path))])
+    assert exit_status.value.code == 2 and "give --unary too" in capsys.readouterr().err
+    (tmp_path / "dense_crf.json").write_text("{}")
+    assert tool.main([*command, str(tmp_path / "dense_crf.json"), "--unary"]) == 1
+    assert f"eval: {tmp_path / 'dense_crf.json'}: expected" in capsys.readouterr().err
 
 
 def test_pairs_of_paths_and_class_names_of_ones_own(tmp_path, root):
@@ -122,13 +155,17 @@ def test_a_killed_run_goes_on_to_the_same_results(network, root, tmp_path):
 
 
 def test_earlier_results_are_neither_lost_nor_mixed(network, root, tmp_path, capsys):
-    command = arguments(network, root, "--output", str(tmp_path / "out"))
+    command = arguments(network, root, "--output", str(tmp_path / "out"), "--unary")
+    command += ["--dense-crf", str(dense_crf_file(tmp_path))]
     assert tool.main(command) == 0
     before = (tmp_path / "out/images.jsonl").read_bytes()
     assert tool.main(command) == 1
     assert "go on with --resume" in capsys.readouterr().err
     assert tool.main([*command, "--resume", "--mirror"]) == 1
     assert "was made with another mirror" in capsys.readouterr().err
+    path = dense_crf_file(tmp_path, iterations=9)
+    assert tool.main([*command, "--resume", "--dense-crf", str(path)]) == 1
+    assert "was made with another dense_crf:" in capsys.readouterr().err
     assert (tmp_path / "out/images.jsonl").read_bytes() == before
 
 

@@ -7,23 +7,28 @@ Example:
         --root data/VOCdevkit/VOC2012 --split val --unary --output results/val
 
 Prints a table and writes OUT/results.json, OUT/confusion_NAME.png and OUT/images.jsonl (the
-confusion matrix of each image, from which --resume goes on). NAME is network and, with --unary,
-unary. The class names are those in ROOT/classes.txt, one a line, or, without that file, VOC's.
+confusion matrix of each image, from which --resume goes on). NAME is network, with --unary also
+unary, and with --dense-crf also unary_dense_crf. The class names are those in ROOT/classes.txt, one
+a line, or, without that file, VOC's.
 Exit codes: 0 done, 1 bad data (each bad file is named on standard error), 2 bad usage.
 """
 
 import argparse
 import collections
-import concurrent.futures
+import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import os
 import sys
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
 import atomic
+import dense_crf
 import label_maps
 import numpy as np
 import voc
@@ -34,7 +39,12 @@ from segmenter import SCORES, UNARY, labels
 from tqdm import tqdm
 
 SUBMISSION = Path("VOC2012/Segmentation/comp6_test_cls")  # VOC 2012 devkit, section 6.2
-RESULTS = {"network": "results", "unary": "results_unary"}  # folders of saved predictions
+DENSE_CRF = "unary_dense_crf"
+RESULTS = {  # folders of saved predictions
+    "network": "results",
+    "unary": "results_unary",
+    DENSE_CRF: f"results_{DENSE_CRF}",
+}
 MEASURES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
@@ -46,11 +56,13 @@ MEASURES = {
 # ---- One image, in threads beside the network
 
 
-def score(sample, predictions, num_classes, folders):
+def score(sample, predictions, refined, num_classes, folders):
     """Return {name: confusion matrix} of the predictions {name: label map} of a sample.
 
-    folders: {name: where to save its predictions}, empty to save none.
+    refined: {name: future label map}, more predictions; folders: {name: where to save its
+    predictions}, empty to save none.
     """
+    predictions = predictions | {name: future.result() for name, future in refined.items()}
     truth = read_truth(sample)
     try:
         matrices = {
@@ -65,12 +77,15 @@ def score(sample, predictions, num_classes, folders):
     return matrices
 
 
-def in_order(pool, function, calls, ahead=4):
-    """Yield (sample, future) of function(sample, ...) for each of the calls, `ahead` under way."""
+def in_order(pool, function, calls, ahead):
+    """Yield (sample, future) of function(sample, ...) for each of the calls.
+
+    At most `ahead` are under way while the consumer works on one.
+    """
     pending = collections.deque()
     for call in calls:
         pending.append((call[0], pool.submit(function, *call)))
-        if len(pending) > ahead:
+        if len(pending) > ahead or pending[0][1].done():
             yield pending.popleft()
     yield from pending
 
@@ -133,10 +148,12 @@ class Progress:
 # ---- All images
 
 
-def evaluate(segmenter, samples, blobs, folders, progress):
+def evaluate(segmenter, samples, blobs, folders, progress, *, refine):
     """Score the samples that are not done yet; return how many are bad, each named on the way.
 
-    blobs: {name: blob with its scores}. Files are read, written and scored in threads.
+    blobs: {name: blob with its scores}; refine: function from the unary's probabilities and the
+    image to a future label map, the dense CRF's, or None. Files are read, written and scored in
+    threads.
     """
     bad = 0
     bar = tqdm(total=len(samples), unit="image")
@@ -150,17 +167,20 @@ def evaluate(segmenter, samples, blobs, folders, progress):
     def predictions():
         waiting = [(sample,) for sample in samples if sample.id not in progress.done]
         bar.initial = bar.n = len(samples) - len(waiting)
-        for sample, image in in_order(pool, read_image, waiting):
+        for sample, reading in in_order(readers, read_image, waiting, ahead=4):
             try:
-                found = segmenter.scores(image.result(), blobs.values())
+                image = reading.result()
             except BadFileError as error:
                 report(error)
                 continue
-            maps = {name: labels(scores) for name, scores in zip(blobs, found, strict=True)}
-            yield sample, maps, segmenter.num_classes, folders
+            found = dict(zip(blobs, segmenter.scores(image, blobs.values()), strict=True))
+            maps = {name: labels(scores) for name, scores in found.items()}
+            refined = {DENSE_CRF: refine(found["unary"], image)} if refine else {}
+            yield sample, maps, refined, segmenter.num_classes, folders
 
-    with bar, concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for sample, matrices in in_order(pool, score, predictions(), ahead=1):
+    ahead = len(os.sched_getaffinity(0))  # as many as dense_crf.worker_processes has
+    with bar, ThreadPoolExecutor(2) as readers, ThreadPoolExecutor(2) as scorers:
+        for sample, matrices in in_order(scorers, score, predictions(), ahead):
             try:
                 progress.add(sample.id, matrices.result())
                 bar.update()
@@ -192,17 +212,20 @@ def summarise(samples, names, progress, class_names):
 
 def format_table(results, class_names):
     """Return the results as a table for reading."""
-    width = max(len(label) for label in [*class_names, *MEASURES.values()])
-    lines = [f"{'IoU, per cent':{width}}" + "".join(f"{name:>9}" for name in results)]
+    label_width = max(len(label) for label in [*class_names, *MEASURES.values()])
+    widths = [max(9, len(name) + 2) for name in results]
+
+    def line(label, cells):
+        aligned = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        return f"{label:{label_width}}{''.join(aligned)}"
+
+    lines = [line("IoU, per cent", results)]
     for index, class_name in enumerate(class_names):
-        cells = [result["iou"][index] for result in results.values()]
-        lines.append(
-            f"{class_name:{width}}"
-            + "".join(f"{'-' if iou is None else f'{iou:.2f}':>9}" for iou in cells)
-        )
+        ious = [result["iou"][index] for result in results.values()]
+        lines.append(line(class_name, ["-" if iou is None else f"{iou:.2f}" for iou in ious]))
     lines.append("-" * len(lines[0]))
     for key, label in MEASURES.items():
-        lines.append(f"{label:{width}}" + "".join(f"{r[key]:9.2f}" for r in results.values()))
+        lines.append(line(label, [f"{result[key]:.2f}" for result in results.values()]))
     for name, result in results.items():
         if result["absent_classes"]:
             lines.append(
@@ -262,13 +285,24 @@ def parse_arguments(argv):
         help="score the deploy net's unary network beside the whole, from the same pass",
     )
     parser.add_argument(
+        "--dense-crf",
+        type=Path,
+        metavar="PARAMETERS",
+        help="with --unary: score the unary with a dense CRF too, whose parameters this JSON file "
+        "of tools/dense_crf.py holds",
+    )
+    parser.add_argument(
         "--save-predictions",
         action="store_true",
         help=f"save label maps as OUTPUT/results/{SUBMISSION}/ID.png, as VOC's server expects "
-        "them; those of --unary below OUTPUT/results_unary",
+        "them; those of --unary and --dense-crf below OUTPUT/results_unary and "
+        f"OUTPUT/{RESULTS[DENSE_CRF]}",
     )
     parser.add_argument("--resume", action="store_true", help="go on where a run was stopped")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.dense_crf and not args.unary:
+        parser.error("--dense-crf refines the unary: give --unary too")
+    return args
 
 
 def run(args):
@@ -276,35 +310,40 @@ def run(args):
     class_names = voc.class_names(args.root)
     list_path = args.list or voc.list_path(args.root, args.split)
     samples = voc.read_samples(list_path, args.root, args.labels)
-    segmenter = load_network(args)
-    if segmenter.num_classes != len(class_names):
-        raise ValueError(
-            f"{args.deploy} has {segmenter.num_classes} classes, the data set {args.root} "
-            f"{len(class_names)}; give its own net, or correct classes.txt"
-        )
+    parameters = dense_crf.load(args.dense_crf) if args.dense_crf else None
     blobs = {"network": SCORES} | ({"unary": UNARY} if args.unary else {})
+    names = [*blobs, *([DENSE_CRF] if parameters else [])]
     folders = {
-        name: args.output / RESULTS[name] / SUBMISSION for name in blobs if args.save_predictions
+        name: args.output / RESULTS[name] / SUBMISSION for name in names if args.save_predictions
     }
-    settings = {
-        "deploy": digest(args.deploy),
-        "weights": digest(args.weights),
-        "root": str(args.root.resolve()),
-        "labels": args.labels,
-        "scales": args.scales,
-        "mirror": args.mirror,
-        "unary": args.unary,
-        "save_predictions": args.save_predictions,
-        "num_classes": segmenter.num_classes,
-    }
-    progress = Progress(args.output / "images.jsonl", settings, args.resume)
-    bad = evaluate(segmenter, samples, blobs, folders, progress)
+    with dense_crf.worker_processes() if parameters else contextlib.nullcontext() as pool:
+        refine = pool and functools.partial(pool.submit, dense_crf.refine, parameters=parameters)
+        segmenter = load_network(args)
+        if segmenter.num_classes != len(class_names):
+            raise ValueError(
+                f"{args.deploy} has {segmenter.num_classes} classes, the data set {args.root} "
+                f"{len(class_names)}; give its own net, or correct classes.txt"
+            )
+        settings = {
+            "deploy": digest(args.deploy),
+            "weights": digest(args.weights),
+            "root": str(args.root.resolve()),
+            "labels": args.labels,
+            "scales": args.scales,
+            "mirror": args.mirror,
+            "unary": args.unary,
+            "dense_crf": parameters and dataclasses.asdict(parameters),
+            "save_predictions": args.save_predictions,
+            "num_classes": segmenter.num_classes,
+        }
+        progress = Progress(args.output / "images.jsonl", settings, args.resume)
+        bad = evaluate(segmenter, samples, blobs, folders, progress, refine=refine)
     if bad:
         raise ValueError(
             f"{bad} of {len(samples)} images are bad, named above; the others are kept: mend the "
             "files and run again with --resume"
         )
-    results = summarise(samples, blobs, progress, class_names)
+    results = summarise(samples, names, progress, class_names)
     with atomic.new_file(args.output / "results.json") as path:
         path.write_text(json.dumps(results, indent=1) + "\n")
     for name, result in results.items():
@@ -321,7 +360,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("eval: stopped; go on with --resume", file=sys.stderr)
         return 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BrokenExecutor) as error:
         print(f"eval: {error}", file=sys.stderr)
         return 1
     return 0
