@@ -34,10 +34,10 @@ def test_the_files_in_the_repository_are_up_to_date(settings, monkeypatch):
 def test_a_changed_number_is_a_difference_but_its_spelling_is_not(written):
     path = written.output / "unary_solver.prototxt"
     text = path.read_text()
-    path.write_text(text.replace("base_lr: 0.003\n", "base_lr: 0.00300000002608\n"))
+    path.write_text(text.replace("base_lr: 0.001\n", "base_lr: 0.00100000004750\n"))
     assert path.read_text() != text
     assert make_nets.differences(written) == []
-    path.write_text(text.replace("base_lr: 0.003\n", "base_lr: 0.006\n"))
+    path.write_text(text.replace("base_lr: 0.001\n", "base_lr: 0.002\n"))
     assert make_nets.differences(written) == [f"{path}: differs from its definition"]
 
 

@@ -133,7 +133,7 @@ def test_the_csv_shows_loss_rate_and_test(trained):
     with (trained / "finetune.csv").open(newline="") as file:
         rows = {int(row["iteration"]): row for row in csv.DictReader(file)}
     assert sorted(rows) == [0, 10, 20, 30, 40, 50, 60]
-    assert float(rows[20]["learning_rate"]) == pytest.approx(1e-2)
+    assert float(rows[20]["learning_rate"]) == pytest.approx(1e-3)
     assert float(rows[40]["learning_rate"]) == pytest.approx(1e-4)  # after the step
     assert 0 < float(rows[40]["loss"]) < 2
     assert 0 <= float(rows[40]["test_accuracy"]) <= 1

@@ -33,7 +33,7 @@ BADGES = {  # class name: colour of its badge, RGB
     "cyan": (20, 210, 220),
 }
 CLASS_NAMES = ["background", *BADGES]
-BADGE_RADIUS = 9  # pixels
+BADGE_RADIUS = 12  # pixels
 SIZES = 161, 241  # least and greatest height and width, pixels
 LENGTHS, WIDTHS = (95, 165), (34, 50)  # of a body, pixels
 NUM_OBJECTS = 2, 4  # least and greatest number in an image
@@ -174,7 +174,7 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
-    parser.add_argument("--train", type=int, default=200, help="images (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=800, help="images (default: %(default)s)")
     parser.add_argument("--val", type=int, default=60, help="images (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     args = parser.parse_args(argv)
