@@ -54,7 +54,7 @@ make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
     echo "$$stamp" >$(1)/.made-from; }
 
 .PHONY: all packages compiler source venv configure
-.PHONY: test test-fast lint format check install clean help
+.PHONY: demo test test-fast lint format check install clean help
 
 all: configure  ## build Caffe with the layers, and a Python environment
 	@ninja -C $(BUILD) all || $(call stop,the build failed; the reason is above)
@@ -84,6 +84,9 @@ configure: compiler source venv
 	  cmake -S build/source -B $(BUILD) $(CMAKE_FLAGS) >$(BUILD)/cmake.log || \
 	    $(call stop,cmake failed; the reason is above and in $(BUILD)/cmake.log); \
 	  echo "$$stamp" >$(BUILD)/.made-from; }
+
+demo: all  ## train, compare with a dense CRF, and write demo/report.html
+	@. ./env.sh && tools/demo.py --output demo
 
 test: all  ## run all tests; ends with "N passed, N failed, N skipped"
 	@ninja -C $(BUILD) gcrf.testbin test.testbin || \

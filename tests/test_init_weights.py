@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from caffemodel import read_caffemodel, write_caffemodel
-from make_nets import SCORE_LAYERS, SMALL
+from make_nets import COMPATIBILITY_DIAGONAL, SCORE_LAYERS, SMALL
 from tiny_nets import SMALL_IMAGES, random_net, tiny_settings
 
 
@@ -68,7 +68,7 @@ def test_both_branches_start_as_deeplab(settings, unary_weights, tmp_path, capsy
     report = capsys.readouterr().out.splitlines()
     names = caffe.Net(str(settings.output / "deploy.prototxt"), caffe.TEST).params.keys()
     assert [line.split()[0] for line in report[:-1]] == list(names)
-    assert "compatibility          filled: R starts as a multiple of the identity" in report
+    assert "compatibility          filled: pretraining does without" in report
     assert "pairwise/filters       joined from the score layers, 7 x 144 x 1 x 1" in report
 
 
@@ -113,7 +113,8 @@ def test_a_pre_trained_pairwise_branch_joins_the_unary_model(settings, unary_wei
         run("gcrf", settings, output, unary=source, pairwise=tmp_path / "pretrain.caffemodel") == 0
     )
     weights = read_caffemodel(output)
-    assert "compatibility" not in weights
+    R = weights.pop("compatibility")[0]
+    np.testing.assert_array_equal(R, np.float32(COMPATIBILITY_DIAGONAL) * np.eye(len(R)))
     for name, arrays in weights.items():
         branch, _, layer = name.partition("/")
         expected = trained[name] if branch == "pairwise" else unary_weights[layer]

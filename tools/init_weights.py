@@ -38,9 +38,9 @@ class Start:
     """
 
     def __init__(self, net):
+        self.net = caffe.Net(str(net), caffe.TEST)
         self.shapes = {
-            name: [blob.data.shape for blob in blobs]
-            for name, blobs in caffe.Net(str(net), caffe.TEST).params.items()
+            name: [blob.data.shape for blob in blobs] for name, blobs in self.net.params.items()
         }
         self.weights = {}
         self.report = []
@@ -94,8 +94,11 @@ def start_gcrf(net, unary, pairwise=None):
     scores = [_get(source, layer, unary)[0] for layer in SCORE_LAYERS]
     for name in start.shapes:
         branch, _, layer = name.partition("/")
-        if name == "compatibility":
-            start.fill(name, "R starts as a multiple of the identity")
+        if name == "compatibility" and pairwise:  # the net is whole, and works without finetuning
+            R = start.net.params[name][0].data.copy()
+            start.set(name, [R], "R starts as a multiple of the identity")
+        elif name == "compatibility":
+            start.fill(name, "pretraining does without")
         elif branch == "pairwise" and pairwise:
             start.set(name, _take(trained, name, pairwise), "copied, pre-trained")
         elif name == "pairwise/filters":

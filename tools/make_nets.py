@@ -165,8 +165,8 @@ class Settings:
 
 PAPER = Settings()
 
-# The same topology with thin layers, to learn data/shapes from scratch in minutes. The paper's SGD is
-# too slow for that, and its unary CNN too fixed: see docs/experiments.md.
+# The same topology with thin layers, to learn data/shapes from scratch in minutes. For that, SGD is
+# too slow, and the paper's unary CNN too fixed: see docs/experiments.md.
 SMALL = Settings(
     output=Path("prototxt/small"),
     snapshots=Path("snapshots/small"),
