@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Draw images, their label maps and the predictions of several networks side by side.
+
+Example:
+    tools/compare.py --root demo/shapes --ids shapes_000800 shapes_000801 \\
+        unary=demo/eval_unary/results_unary GCRF=demo/eval/results --output comparison.png
+
+A row is an image; after its truth comes a column for each NAME=FOLDER, where tools/eval.py
+--save-predictions wrote its label maps. Exit codes: 0 done, 1 missing or bad file, 2 bad usage.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import atomic
+import numpy as np
+import voc
+from browse_dataset import colour
+from eval import SUBMISSION
+from inputs import read_image, read_truth
+from label_maps import IGNORE_LABEL
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from plot_training import FORMATS
+
+CELL = 1.9  # inches, the width and height of a picture
+
+
+def comparison_figure(root, ids, predictions, label_folder="SegmentationClass"):
+    """Return the Figure. predictions: {name of a column: folder of tools/eval.py's label maps}."""
+    names, occurring = dict(enumerate(voc.class_names(root))), set()
+    names[IGNORE_LABEL] = "not scored"
+    titles = ["image", "truth", *predictions]
+    size = CELL * len(titles), CELL * len(ids) + 0.6
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(ids), len(titles), squeeze=False)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title)
+    for row, image_id in zip(grid, ids, strict=True):
+        sample = voc.Sample(
+            image_id,
+            root / "JPEGImages" / f"{image_id}.jpg",
+            root / label_folder / f"{image_id}.png",
+        )
+        maps = [read_truth(sample)]
+        for folder in predictions.values():
+            maps.append(read_truth(sample._replace(label=folder / SUBMISSION / f"{image_id}.png")))
+        occurring.update(*(np.unique(label_map).tolist() for label_map in maps))
+        pictures = [read_image(sample)[:, :, ::-1], *map(colour, maps)]
+        for axes, picture in zip(row, pictures, strict=True):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_axis_off()
+    patches = [
+        Patch(facecolor=colour(np.uint8(label)) / 255, edgecolor="black", label=names[label])
+        for label in sorted(occurring)
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(titles), frameon=False)
+    return figure
+
+
+def column(text):
+    """A column NAME=FOLDER, for argparse."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FOLDER")
+    return name, Path(folder)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("columns", type=column, nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--root", type=Path, required=True, help="data set in VOC's layout")
+    parser.add_argument("--ids", nargs="+", required=True, metavar="ID", help="of the images")
+    parser.add_argument("--output", type=Path, required=True, help=f"picture: {' '.join(FORMATS)}")
+    args = parser.parse_args(argv)
+    if args.output.suffix not in FORMATS:
+        parser.error(f"--output is {args.output}, expected a name ending with {' '.join(FORMATS)}")
+    try:
+        figure = comparison_figure(args.root, args.ids, dict(args.columns))
+        with atomic.new_file(args.output) as partial:
+            figure.savefig(partial, dpi=90)
+    except (OSError, ValueError) as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
