@@ -70,8 +70,8 @@ th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--line); text-alig
   vertical-align: bottom; }
 th { font-weight: 600; } thead th { color: var(--soft); font-size: .875rem; line-height: 1.25; }
 th:first-child, td:first-child { padding-left: 0; text-align: left; }
-td:has(code) { text-align: left; } tbody tr:last-child > * { font-weight: 700; }
-tbody th { font-weight: 400; }
+td { white-space: nowrap; } td:has(code) { text-align: left; white-space: normal; }
+tbody th { font-weight: 400; } .result tbody tr:last-child > * { font-weight: 700; }
 code { font-size: .8125rem; overflow-wrap: anywhere; }
 .key { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .5rem 0; font-size: .875rem; }
 .key i { display: inline-block; width: .9em; height: .9em; margin-right: .4em;
@@ -154,6 +154,7 @@ def comparison(results):
         rows.append((escape(METHODS[key]), values[0], gain, *values[1:]))
     first, *others = MEASURES.values()
     text = table(["per cent", first, "over the unary", *others], rows)
+    text = f'<div class="result">{text}</div>'
     for key, result in results.items():
         if result["absent_classes"]:
             absent = escape(", ".join(result["absent_classes"]))
