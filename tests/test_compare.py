@@ -31,6 +31,6 @@ def test_each_column_shows_its_own_label_maps(tmp_path):
 def test_a_missing_prediction_is_named(tmp_path, capsys):
     write_voc(tmp_path, {"val": ["a"]})
     arguments = ["--root", str(tmp_path), "--ids", "a", "--output", str(tmp_path / "x.png")]
-    assert compare.main([f"one={tmp_path / 'none'}", *arguments]) == 1
+    assert compare.main([*arguments, "--predictions", f"one={tmp_path / 'none'}"]) == 1
     assert f"none/{SUBMISSION}/a.png" in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists()

@@ -3,7 +3,8 @@
 
 Example:
     tools/compare.py --root demo/shapes --ids shapes_000800 shapes_000801 \\
-        unary=demo/eval_unary/results_unary GCRF=demo/eval/results --output comparison.png
+        --predictions unary=demo/eval_unary/results_unary GCRF=demo/eval/results \\
+        --output comparison.png
 
 A row is an image; after its truth comes a column for each NAME=FOLDER, where tools/eval.py
 --save-predictions wrote its label maps. Exit codes: 0 done, 1 missing or bad file, 2 bad usage.
@@ -71,15 +72,17 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("columns", type=column, nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--root", type=Path, required=True, help="data set in VOC's layout")
     parser.add_argument("--ids", nargs="+", required=True, metavar="ID", help="of the images")
+    parser.add_argument(
+        "--predictions", type=column, nargs="+", required=True, metavar="NAME=FOLDER"
+    )
     parser.add_argument("--output", type=Path, required=True, help=f"picture: {' '.join(FORMATS)}")
     args = parser.parse_args(argv)
     if args.output.suffix not in FORMATS:
         parser.error(f"--output is {args.output}, expected a name ending with {' '.join(FORMATS)}")
     try:
-        figure = comparison_figure(args.root, args.ids, dict(args.columns))
+        figure = comparison_figure(args.root, args.ids, dict(args.predictions))
         with atomic.new_file(args.output) as partial:
             figure.savefig(partial, dpi=90)
     except (OSError, ValueError) as error:

@@ -24,11 +24,11 @@ import atomic
 import label_maps
 import voc
 
-BADGES = {  # class name: colour of its badge, RGB
+BADGES = {  # class name: colour of its badge, RGB; in the order of VOC's palette
     "red": (220, 30, 30),
     "green": (20, 190, 40),
-    "blue": (40, 60, 230),
     "yellow": (240, 220, 20),
+    "blue": (40, 60, 230),
     "magenta": (225, 30, 200),
     "cyan": (20, 210, 220),
 }
