@@ -54,7 +54,7 @@ make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
     echo "$$stamp" >$(1)/.made-from; }
 
 .PHONY: all packages compiler source venv configure
-.PHONY: demo test test-fast lint format check install clean help
+.PHONY: demo figures test test-fast lint format check install clean help
 
 all: configure  ## build Caffe with the layers, and a Python environment
 	@ninja -C $(BUILD) all || $(call stop,the build failed; the reason is above)
@@ -87,6 +87,18 @@ configure: compiler source venv
 
 demo: all  ## train, compare with a dense CRF, and write demo/report.html
 	@. ./env.sh && tools/demo.py --output demo
+
+# The first image of the comparison is explained, at a pixel far from the badge.
+figures: demo  ## draw the README's figures again, from demo/
+	@. ./env.sh && eval=demo/eval_unary/results_unary && \
+	tools/compare.py --root demo/shapes --output docs/comparison.png \
+	  --ids shapes_000848 shapes_000828 shapes_000809 shapes_000818 --predictions \
+	  unary=$$eval "unary + dense CRF=$${eval}_dense_crf" GCRF=demo/eval/results && \
+	tools/explain.py --deploy demo/run/nets/deploy.prototxt --root demo/shapes \
+	  --weights demo/run/snapshots/finetune_iter_400.caffemodel --pixel 160 56 \
+	  --output demo/explained.png demo/shapes/JPEGImages/shapes_000848.jpg && \
+	tools/plot_training.py demo/run --output docs/training.png && \
+	cp demo/explained.png docs/
 
 test: all  ## run all tests; ends with "N passed, N failed, N skipped"
 	@ninja -C $(BUILD) gcrf.testbin test.testbin || \
