@@ -17,6 +17,7 @@ void GMFLayer<Dtype>::LayerSetUp(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   window_ = this->layer_param_.gmf_param().window();
   CheckWindow(this->layer_param_.name(), "gmf_param", window_);
+  has_basis_ = false;
 }
 
 template <typename Dtype>
@@ -58,6 +59,42 @@ void GMFLayer<Dtype>::Reshape(
   messages_.Reshape(step.num, step.height, classes + 1, step.half);
   weighted_.ReshapeLike(kept_means_);
   residuals_.Reshape(2, classes, step.num * step.height, step.half);
+
+  const int half = (means.width() + 1 - parity_) / 2;
+  degrees_.Reshape({means.num(), means.height(), half});
+  for (Blob<Dtype>* blob : {&gpu_residuals_, &gathered_, &rotated_, &solved_}) {
+    blob->Reshape({classes, means.num(), means.height(), half});
+  }
+  has_basis_ = has_basis_ && gpu_basis_.shape() == bottom[3]->shape();
+  gpu_compatibility_.ReshapeLike(*bottom[3]);
+  gpu_basis_.ReshapeLike(*bottom[3]);
+  gpu_eigenvalues_.Reshape({classes});
+  gpu_scratch_.ReshapeLike(*bottom[3]);
+  rotations_.Reshape({(classes + 1) / 2, 2});
+  report_.Reshape({4});
+}
+
+template <typename Dtype>
+void GMFLayer<Dtype>::RejectValue(Dtype value, int k, int l) const {
+  LOG(FATAL) << "Layer " << this->layer_param_.name()
+             << ": the compatibility holds " << value << " at (" << k << ", "
+             << l << "), expected finite numbers. Training has diverged: lower "
+             << "the learning rate, or set clip_gradients in the solver.";
+}
+
+template <typename Dtype>
+void GMFLayer<Dtype>::RejectEigenvalue(Dtype value) const {
+  LOG(FATAL) << "Layer " << this->layer_param_.name()
+             << ": the compatibility has the eigenvalue " << value
+             << ", expected none below 0. Take C = R R' from a MatrixGen "
+             << "layer.";
+}
+
+template <typename Dtype>
+void GMFLayer<Dtype>::CheckReport() const {
+  const Dtype* const found = report_.cpu_data();
+  if (found[0] == 1) { RejectValue(found[1], found[2], found[3]); }
+  if (found[0] == 2) { RejectEigenvalue(found[1]); }
 }
 
 template <typename Dtype>
@@ -68,15 +105,12 @@ void GMFLayer<Dtype>::Diagonalise(const Blob<Dtype>& compatibility) {
       std::equal(C, C + count, compatibility_.begin())) {
     return;
   }
-  const string& name = this->layer_param_.name();
   cv::Mat1d symmetric(classes, classes), values, vectors;
   for (int k = 0; k < classes; ++k) {
     for (int l = 0; l < classes; ++l) {
-      CHECK(std::isfinite(C[k * classes + l]))
-          << "Layer " << name << ": the compatibility holds "
-          << C[k * classes + l] << " at (" << k << ", " << l
-          << "), expected finite numbers. Training has diverged: lower the "
-          << "learning rate, or set clip_gradients in the solver.";
+      if (!std::isfinite(C[k * classes + l])) {
+        RejectValue(C[k * classes + l], k, l);
+      }
       symmetric(k, l) =
           (static_cast<double>(C[k * classes + l]) + C[l * classes + k]) / 2;
     }
@@ -84,14 +118,14 @@ void GMFLayer<Dtype>::Diagonalise(const Blob<Dtype>& compatibility) {
   // OpenCV's solver and not LAPACK's: OpenBLAS wakes all threads for each of
   // the many products of a K x K matrix, which takes longer than the work.
   CHECK(cv::eigen(symmetric, values, vectors))  // descending, in rows
-      << "Layer " << name << ": no eigenvalues found for the compatibility.";
+      << "Layer " << this->layer_param_.name()
+      << ": no eigenvalues found for the compatibility.";
   // Rounding makes the zero eigenvalues of a singular R R' slightly negative.
   const double rounding =
       classes * values(0) * std::numeric_limits<Dtype>::epsilon();
-  CHECK_GE(values(classes - 1), -rounding)
-      << "Layer " << name << ": the compatibility has the eigenvalue "
-      << values(classes - 1) << ", expected none below 0. Take C = R R' from a "
-      << "MatrixGen layer.";
+  if (values(classes - 1) < -rounding) {
+    RejectEigenvalue(values(classes - 1));
+  }
   compatibility_.assign(C, C + count);
   eigenvalues_.resize(classes);
   basis_.resize(count);
@@ -143,6 +177,14 @@ void GMFLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
         step, residuals_.cpu_data(), bottom[3]->mutable_cpu_diff());
   }
 }
+
+#ifdef CPU_ONLY
+template <typename Dtype>
+void GMFLayer<Dtype>::ApplyOperator(const Blob<Dtype>&, Blob<Dtype>*) {
+  NO_GPU;
+}
+STUB_GPU(GMFLayer);
+#endif
 
 template class GMFLayer<float>;
 template class GMFLayer<double>;

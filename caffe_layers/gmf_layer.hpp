@@ -64,10 +64,24 @@ class GMFLayer : public Layer<Dtype> {
       const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void Backward_cpu(const vector<Blob<Dtype>*>& top,
       const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom);
+  virtual void Forward_gpu(
+      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
+  virtual void Backward_gpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom);
 
  private:
   /// Brings basis_, basis_transposed_ and eigenvalues_ up to date with C.
   void Diagonalise(const Blob<Dtype>& compatibility);
+  /// Stops, because C holds a value that is not finite at (k, l).
+  void RejectValue(Dtype value, int k, int l) const;
+  /// Stops, because C has an eigenvalue below 0.
+  void RejectEigenvalue(Dtype value) const;
+  /// Stops if an earlier pass on the GPU met such a C. To wait for the GPU
+  /// within a pass would cost more than the layer does, so the means are NaN
+  /// then, and the layer's next pass says why.
+  void CheckReport() const;
+  /// out = A^-1 C in for each updated pixel; both are K x pixels, on the GPU.
+  void ApplyOperator(const Blob<Dtype>& in, Blob<Dtype>* out);
 
   const int parity_;
   int window_;
@@ -76,6 +90,16 @@ class GMFLayer : public Layer<Dtype> {
   vector<Dtype> eigenvalues_;
   // Half rows (the columns of one parity), laid out as in gmf_kernels.hpp.
   Blob<Dtype> kept_means_, messages_, weighted_, residuals_;
+  // On the GPU. K x K: the C that the next two belong to, U, lambda, scratch.
+  Blob<Dtype> gpu_compatibility_, gpu_basis_, gpu_eigenvalues_, gpu_scratch_;
+  Blob<Dtype> rotations_;  // scratch: (K + 1) / 2 times a cosine and a sine
+  bool has_basis_;
+  // What is wrong with C, read by the CPU: 1 for a value, at k, l; 2 for an
+  // eigenvalue; 0 for nothing. Then the value, k, l.
+  Blob<Dtype> report_;
+  // The degrees of the updated pixels (N x H x half) and their m - S r, which
+  // Backward reads, and scratch: K x (N x H x half).
+  Blob<Dtype> degrees_, gpu_residuals_, gathered_, rotated_, solved_;
 };
 
 /// @brief The half step for columns 0, 2, 4, ...; comes first in a GMF layer.

@@ -47,6 +47,8 @@ void InterpLayer<Dtype>::Reshape(
       bottom[0]->width(), TopSize(bottom[0]->width(), param.width()));
   top[0]->Reshape(bottom[0]->num(), bottom[0]->channels(), rows_.top_size,
       columns_.top_size);
+  collected_rows_.Reshape(bottom[0]->num(), bottom[0]->channels(),
+      rows_.bottom_size, columns_.top_size);
 }
 
 template <typename Dtype>
@@ -75,42 +77,50 @@ void InterpLayer<Dtype>::Axis::Reshape(int new_bottom_size, int new_top_size) {
   if (new_bottom_size == bottom_size && new_top_size == top_size) { return; }
   bottom_size = new_bottom_size;
   top_size = new_top_size;
-  cell.resize(top_size);
-  fraction.resize(top_size);
-  begin.assign(bottom_size + 1, top_size);
+  cell.Reshape(vector<int>(1, top_size));
+  fraction.Reshape(vector<int>(1, top_size));
+  begin.Reshape(vector<int>(1, bottom_size + 1));
+  int* const i = cell.mutable_cpu_data();
+  Dtype* const f = fraction.mutable_cpu_data();
+  int* const first = begin.mutable_cpu_data();
+  std::fill(first, first + bottom_size + 1, top_size);
   const int64_t intervals = std::max(1, top_size - 1);
   for (int t = top_size - 1; t >= 0; --t) {
     // Eq. (a), in integers: no rounding keeps the last pixel off its corner.
     const int64_t position = t * (bottom_size - int64_t{1});
-    cell[t] = position / intervals;
-    fraction[t] = Dtype(position % intervals) / intervals;
-    begin[cell[t]] = t;
+    i[t] = position / intervals;
+    f[t] = Dtype(position % intervals) / intervals;
+    first[i[t]] = t;
   }
   // An empty cell begins where the next one does.
-  for (int i = bottom_size - 1; i >= 0; --i) {
-    begin[i] = std::min(begin[i], begin[i + 1]);
+  for (int b = bottom_size - 1; b >= 0; --b) {
+    first[b] = std::min(first[b], first[b + 1]);
   }
 }
 
 template <typename Dtype>
 void InterpLayer<Dtype>::Axis::Stretch(
     const Dtype* b, vector<Dtype>* line) const {
+  const int* const cells = cell.cpu_data();
+  const Dtype* const f = fraction.cpu_data();
   Dtype* t = line->data();
   for (int x = 0; x < top_size; ++x) {
-    const int i = cell[x];
-    t[x] = b[i] + fraction[x] * (b[Next(i)] - b[i]);  // Eq. (b)
+    const int i = cells[x];
+    t[x] = b[i] + f[x] * (b[Next(i)] - b[i]);  // Eq. (b)
   }
 }
 
 template <typename Dtype>
 void InterpLayer<Dtype>::Axis::Collect(
     const vector<Dtype>& line, Dtype* b) const {
+  const int* const first = begin.cpu_data();
+  const Dtype* const f = fraction.cpu_data();
   Dtype from_cell_before = 0;
   for (int i = 0; i < bottom_size; ++i) {
     Dtype own = 0, next = 0;
-    for (int x = begin[i]; x < begin[i + 1]; ++x) {
-      own += (1 - fraction[x]) * line[x];
-      next += fraction[x] * line[x];
+    for (int x = first[i]; x < first[i + 1]; ++x) {
+      own += (1 - f[x]) * line[x];
+      next += f[x] * line[x];
     }
     b[i] = from_cell_before + own;
     from_cell_before = next;
@@ -128,6 +138,8 @@ void InterpLayer<Dtype>::Forward_cpu(
   }
   const int width = columns_.top_size;
   const int num_planes = bottom[0]->count(0, 2);
+  const int* const row_cell = rows_.cell.cpu_data();
+  const Dtype* const row_fraction = rows_.fraction.cpu_data();
 #pragma omp parallel if (top[0]->count() > kMinParallelCount)
   {
     // The two bottom rows around a top row, stretched to the top's width.
@@ -138,8 +150,8 @@ void InterpLayer<Dtype>::Forward_cpu(
       Dtype* t = top_data + plane * top[0]->count(2);
       int row_above = -1, row_below = -1;
       for (int y = 0; y < rows_.top_size; ++y, t += width) {
-        const int i = rows_.cell[y];
-        const Dtype f = rows_.fraction[y];
+        const int i = row_cell[y];
+        const Dtype f = row_fraction[y];
         if (i != row_above) {
           if (i == row_below) {
             above.swap(below);
@@ -170,6 +182,9 @@ void InterpLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   }
   const int width = columns_.top_size;
   const int num_planes = bottom[0]->count(0, 2);
+  const int* const row_cell = rows_.cell.cpu_data();
+  const int* const row_begin = rows_.begin.cpu_data();
+  const Dtype* const row_fraction = rows_.fraction.cpu_data();
 #pragma omp parallel if (top[0]->count() > kMinParallelCount)
   {
     // Each bottom row gathers from the cells above and below it, each bottom
@@ -181,10 +196,9 @@ void InterpLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
       Dtype* b = bottom_diff + plane * bottom[0]->count(2);
       for (int i = 0; i < rows_.bottom_size; ++i) {
         std::fill(row.begin(), row.end(), Dtype(0));
-        for (int y = rows_.begin[std::max(0, i - 1)]; y < rows_.begin[i + 1];
-             ++y) {
-          const Dtype f = rows_.fraction[y];
-          const Dtype weight = rows_.cell[y] == i ? 1 - f : f;
+        for (int y = row_begin[std::max(0, i - 1)]; y < row_begin[i + 1]; ++y) {
+          const Dtype f = row_fraction[y];
+          const Dtype weight = row_cell[y] == i ? 1 - f : f;
           for (int x = 0; x < width; ++x) {
             row[x] += weight * g[y * width + x];
           }
@@ -194,6 +208,10 @@ void InterpLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     }
   }
 }
+
+#ifdef CPU_ONLY
+STUB_GPU(InterpLayer);
+#endif
 
 INSTANTIATE_CLASS(InterpLayer);
 REGISTER_LAYER_CLASS(Interp);

@@ -47,6 +47,11 @@ class InterpLayer : public Layer<Dtype> {
   void Backward_cpu(const vector<Blob<Dtype>*>& top,
       const vector<bool>& propagate_down,
       const vector<Blob<Dtype>*>& bottom) override;
+  void Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Backward_gpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom) override;
 
   /// One axis: where the top's pixels lie in the cells between the bottom's.
   struct Axis {
@@ -60,14 +65,15 @@ class InterpLayer : public Layer<Dtype> {
     int Next(int i) const { return std::min(i + 1, bottom_size - 1); }
 
     int bottom_size = 0, top_size = 0;
-    vector<int> cell;        // i of each top pixel
-    vector<Dtype> fraction;  // f of each top pixel, in [0, 1)
-    vector<int> begin;       // cell i has top pixels begin[i]..begin[i + 1] - 1
+    Blob<int> cell;        // i of each top pixel
+    Blob<Dtype> fraction;  // f of each top pixel, in [0, 1)
+    Blob<int> begin;       // cell i has top pixels begin[i]..begin[i + 1] - 1
   };
 
   int TopSize(int bottom_size, unsigned int set_size) const;
 
   Axis rows_, columns_;
+  Blob<Dtype> collected_rows_;  // Backward_gpu: N x C x H x W'
 };
 
 }  // namespace caffe

@@ -37,6 +37,29 @@ void CheckLabelShape(const std::string& layer, const std::string& map_name,
       << ". Give the layer labels of the same height and width.";
 }
 
+/// The blocks of the losses' kernels: 256 threads are 8 warps, enough to hide
+/// the latency of memory, and each leaves one sum.
+const int kLossThreads = 256;
+inline int LossBlocks(int count) {
+  return (count + kLossThreads - 1) / kLossThreads;
+}
+
+/// Stops, because a label is neither 0..num_classes-1 nor ignored.
+inline void RejectLabel(const std::string& layer, double label, int n, int y,
+    int x, int num_classes, const LossParameter& param) {
+  LOG(FATAL) << "Layer " << layer << ": label " << label << " at (n, y, x) = ("
+             << n << ", " << y << ", " << x << "), expected an integer "
+             << (num_classes == kAnyNumberOfClasses
+                        ? "of at least 0"
+                        : "in 0.." + std::to_string(num_classes - 1))
+             << (param.has_ignore_label()
+                        ? " or the ignore label " +
+                              std::to_string(param.ignore_label())
+                        : " (no ignore label is set)")
+             << ". Mend the label map, or set loss_param { ignore_label: 255 "
+             << "}.";
+}
+
 /// Stops at the first label that is neither 0..num_classes-1 nor ignored.
 /// Upstream's losses check this in debug builds only.
 template <typename Dtype>
@@ -47,17 +70,28 @@ void CheckLabels(const std::string& layer, const Blob<Dtype>& labels,
   for (int i = 0; i < labels.count(); ++i) {
     const bool is_class = label[i] >= 0 && label[i] < num_classes &&
                           label[i] == static_cast<int>(label[i]);
-    CHECK(is_class || label[i] == ignore_label)
-        << "Layer " << layer << ": label " << label[i] << " at (n, y, x) = ("
-        << i / labels.count(2) << ", " << i / labels.width() % labels.height()
-        << ", " << i % labels.width() << "), expected an integer "
-        << (num_classes == kAnyNumberOfClasses
-                   ? "of at least 0"
-                   : "in 0.." + std::to_string(num_classes - 1))
-        << (param.has_ignore_label() ? " or the ignore label " +
-                                           std::to_string(param.ignore_label())
-                                     : " (no ignore label is set)")
-        << ". Mend the label map, or set loss_param { ignore_label: 255 }.";
+    if (!is_class && label[i] != ignore_label) {
+      RejectLabel(layer, label[i], i / labels.count(2),
+          i / labels.width() % labels.height(), i % labels.width(), num_classes,
+          param);
+    }
+  }
+}
+
+/**
+ * @brief Stops if an earlier pass on the GPU met a wrong label. To wait for the
+ * GPU within a pass would cost more than the loss does, so the loss is NaN
+ * then, and the layer's next pass says why.
+ * @param report what FinishLoss in loss_sum.cuh left: whether there is one, its
+ * value, n, y, x. Both sides use the CPU's memory of the blob, which the GPU
+ * reaches because Caffe locks the pages in GPU mode.
+ */
+inline void CheckReportedLabel(const std::string& layer,
+    const Blob<double>& report, int num_classes, const LossParameter& param) {
+  const double* const found = report.cpu_data();
+  if (found[0]) {
+    RejectLabel(
+        layer, found[1], found[2], found[3], found[4], num_classes, param);
   }
 }
 

@@ -34,6 +34,10 @@ void MarginLossLayer<Dtype>::Reshape(
       << "channel to each class, the background included.";
   LossLayer<Dtype>::Reshape(bottom, top);
   rival_.Reshape(bottom[1]->shape());
+  normalizer_.Reshape(vector<int>(1, 1));
+  block_loss_.Reshape(vector<int>(1, LossBlocks(rival_.count())));
+  block_counts_.Reshape(vector<int>(1, 2 * block_loss_.count()));
+  report_.Reshape(vector<int>(1, 5));
 }
 
 template <typename Dtype>
@@ -92,9 +96,14 @@ void MarginLossLayer<Dtype>::Forward_cpu(
     block_loss[b] = loss;
     block_valid[b] = num_valid;
   }
-  num_valid_ = std::accumulate(block_valid.begin(), block_valid.end(), 0);
+  int normalizer = FixedNormalizer();
+  if (normalizer == 0) {
+    normalizer = std::accumulate(block_valid.begin(), block_valid.end(), 0);
+  }
+  normalizer = std::max(1, normalizer);  // all ignored: the loss is 0 / 1
+  normalizer_.mutable_cpu_data()[0] = normalizer;
   top[0]->mutable_cpu_data()[0] =
-      std::accumulate(block_loss.begin(), block_loss.end(), 0.) / Normalizer();
+      std::accumulate(block_loss.begin(), block_loss.end(), 0.) / normalizer;
 }
 
 template <typename Dtype>
@@ -107,7 +116,7 @@ void MarginLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   const int num_pixels = bottom[0]->count(2);
   const Dtype* labels = bottom[1]->cpu_data();
   const int* rivals = rival_.cpu_data();
-  const Dtype scale = top[0]->cpu_diff()[0] / Normalizer();
+  const Dtype scale = top[0]->cpu_diff()[0] / normalizer_.cpu_data()[0];
   Dtype* scores_diff = bottom[0]->mutable_cpu_diff();
   const int blocks_per_image = (num_pixels + kBlock - 1) / kBlock;
   const int num_blocks = bottom[0]->num() * blocks_per_image;
@@ -129,29 +138,29 @@ void MarginLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
 }
 
 template <typename Dtype>
-Dtype MarginLossLayer<Dtype>::Normalizer() const {
+int MarginLossLayer<Dtype>::FixedNormalizer() const {
   const LossParameter& param = this->layer_param_.loss_param();
   LossParameter_NormalizationMode mode = param.normalization();
   if (!param.has_normalization() && param.has_normalize()) {
     mode = param.normalize() ? LossParameter_NormalizationMode_VALID
                              : LossParameter_NormalizationMode_BATCH_SIZE;
   }
-  int normalizer = 1;
   switch (mode) {
     case LossParameter_NormalizationMode_FULL:
-      normalizer = rival_.count();
-      break;
-    case LossParameter_NormalizationMode_VALID:
-      normalizer = num_valid_;
-      break;
+      return rival_.count();
     case LossParameter_NormalizationMode_BATCH_SIZE:
-      normalizer = rival_.num();
-      break;
+      return rival_.num();
     case LossParameter_NormalizationMode_NONE:
+      return 1;
+    case LossParameter_NormalizationMode_VALID:
       break;
   }
-  return std::max(1, normalizer);  // all ignored: the loss is 0 / 1
+  return 0;
 }
+
+#ifdef CPU_ONLY
+STUB_GPU(MarginLossLayer);
+#endif
 
 INSTANTIATE_CLASS(MarginLossLayer);
 REGISTER_LAYER_CLASS(MarginLoss);

@@ -46,13 +46,23 @@ class MarginLossLayer : public LossLayer<Dtype> {
   void Backward_cpu(const vector<Blob<Dtype>*>& top,
       const vector<bool>& propagate_down,
       const vector<Blob<Dtype>*>& bottom) override;
+  void Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Backward_gpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom) override;
 
-  Dtype Normalizer() const;
+  /// What the sum is divided by; 0 for the number of pixels not ignored.
+  int FixedNormalizer() const;
 
   /// The rival class of each pixel, or -1 where the loss is 0 (N x 1 x H x W).
   Blob<int> rival_;
-  /// How many pixels Forward did not ignore.
-  int num_valid_;
+  /// What Forward divided the sum by, one number.
+  Blob<Dtype> normalizer_;
+  // On the GPU: each block's loss, and how many labels it found valid and the
+  // first wrong one; see loss_sum.cuh. The report is read by the CPU.
+  Blob<double> block_loss_, report_;
+  Blob<int> block_counts_;
 };
 
 }  // namespace caffe

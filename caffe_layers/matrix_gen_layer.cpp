@@ -78,6 +78,10 @@ void MatrixGenLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   }
 }
 
+#ifdef CPU_ONLY
+STUB_GPU(MatrixGenLayer);
+#endif
+
 INSTANTIATE_CLASS(MatrixGenLayer);
 REGISTER_LAYER_CLASS(MatrixGen);
 

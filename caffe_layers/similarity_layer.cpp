@@ -45,6 +45,10 @@ void SimilarityLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
       top[0]->cpu_diff(), bottom[0]->mutable_cpu_diff());
 }
 
+#ifdef CPU_ONLY
+STUB_GPU(SimilarityLayer);
+#endif
+
 INSTANTIATE_CLASS(SimilarityLayer);
 REGISTER_LAYER_CLASS(Similarity);
 

@@ -58,6 +58,10 @@ void SimilarityLossLayer<Dtype>::Reshape(
       this->layer_param_.similarity_loss_param().window(),
       bottom[0]->channels());
   LossLayer<Dtype>::Reshape(bottom, top);
+  normalizer_.Reshape(vector<int>(1, 1));
+  block_loss_.Reshape(vector<int>(1, LossBlocks(bottom[0]->count())));
+  block_counts_.Reshape(vector<int>(1, 2 * block_loss_.count()));
+  report_.Reshape(vector<int>(1, 5));
 }
 
 template <typename Dtype>
@@ -90,10 +94,12 @@ void SimilarityLossLayer<Dtype>::Forward_cpu(
     plane_loss[plane] = loss;
     plane_valid[plane] = num_valid;
   }
-  num_valid_ = std::accumulate(plane_valid.begin(), plane_valid.end(), 0);
+  const int num_valid =
+      std::accumulate(plane_valid.begin(), plane_valid.end(), 0);
+  normalizer_.mutable_cpu_data()[0] = std::max(1, num_valid);  // none: 0 / 1
   top[0]->mutable_cpu_data()[0] =
       std::accumulate(plane_loss.begin(), plane_loss.end(), 0.) /
-      std::max(1, num_valid_);  // none: 0 / 1
+      std::max(1, num_valid);
 }
 
 template <typename Dtype>
@@ -105,7 +111,7 @@ void SimilarityLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   const Dtype ignore_label =
       IgnoreLabel<Dtype>(this->layer_param_.loss_param());
   const Dtype h = this->layer_param_.similarity_loss_param().threshold();
-  const Dtype scale = top[0]->cpu_diff()[0] / std::max(1, num_valid_);
+  const Dtype scale = top[0]->cpu_diff()[0] / normalizer_.cpu_data()[0];
   const Dtype* similarities = bottom[0]->cpu_data();
   const Dtype* labels = bottom[1]->cpu_data();
   Dtype* diff = bottom[0]->mutable_cpu_diff();
@@ -124,6 +130,10 @@ void SimilarityLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
         });
   }
 }
+
+#ifdef CPU_ONLY
+STUB_GPU(SimilarityLossLayer);
+#endif
 
 INSTANTIATE_CLASS(SimilarityLossLayer);
 REGISTER_LAYER_CLASS(SimilarityLoss);

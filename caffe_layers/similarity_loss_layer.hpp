@@ -57,10 +57,19 @@ class SimilarityLossLayer : public LossLayer<Dtype> {
   void Backward_cpu(const vector<Blob<Dtype>*>& top,
       const vector<bool>& propagate_down,
       const vector<Blob<Dtype>*>& bottom) override;
+  void Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Backward_gpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom) override;
 
   vector<PairOffset> offsets_;
-  /// How many pairs of the batch Forward found valid.
-  int num_valid_;
+  /// How many pairs of the batch Forward found valid, at least 1.
+  Blob<Dtype> normalizer_;
+  // On the GPU: each block's loss, and how many labels it found valid and the
+  // first wrong one; see loss_sum.cuh. The report is read by the CPU.
+  Blob<double> block_loss_, report_;
+  Blob<int> block_counts_;
 };
 
 }  // namespace caffe

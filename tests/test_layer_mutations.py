@@ -79,8 +79,8 @@ MUTANTS = {
     ),
     "Interp: nothing from the rows above a pixel": (
         "interp_layer.cpp",
-        "int y = rows_.begin[std::max(0, i - 1)]",
-        "int y = rows_.begin[i]",
+        "int y = row_begin[std::max(0, i - 1)]",
+        "int y = row_begin[i]",
     ),
 }
 

@@ -1,0 +1,501 @@
+#include <limits>
+#include <vector>
+
+#include "caffe/util/math_functions.hpp"
+
+#include "gmf_layer.hpp"
+#include "neighbourhood.cuh"
+#include "neighbourhood.hpp"
+
+namespace caffe {
+
+/// What a kernel needs to know of a half step. The updated columns of parity
+/// lie side by side in arrays of K x pixels, pixels = N x H x half, so that C
+/// works on all of them in one matrix product.
+struct GridOfHalf {
+  int channels, height, width, offsets;
+  int parity;  // of the updated columns
+  int half;    // how many of them there are
+  int pixels;  // N x H x half
+};
+
+// ---- C = U diag(lambda) U'
+
+// One block finds the eigenvectors by Jacobi's method: one rotation for each
+// pair (p, q) makes the element pq of the matrix A zero. The pairs of a round
+// share no index, so all of its rotations happen at once; K - 1 rounds meet
+// every pair, and some 7 such sweeps converge for K = 21. A single block, since
+// blocks cannot wait for each other: the barriers' latency makes it about 0.1
+// ms for K = 21 on paper, and next to nothing where C is the last pass's, as it
+// always is after training.
+const int kJacobiThreads = 256;
+const int kMaxSweeps = 30;
+
+struct Pair {
+  int p, q;  // p < q; q = K where an odd number of classes leaves p alone
+};
+
+/// The a-th pair of a round of a round-robin tournament between `even` players.
+__device__ inline Pair PairOfRound(
+    const int round, const int a, const int even) {
+  const int i = (round + a) % (even - 1);
+  const int j = a == 0 ? even - 1 : (round + even - 1 - a) % (even - 1);
+  return {min(i, j), max(i, j)};
+}
+
+template <typename Dtype>
+struct Rotation {
+  Dtype cosine, sine;
+};
+
+/// The rotation that makes pq zero in a symmetric matrix with diagonal pp, qq.
+template <typename Dtype>
+__device__ inline Rotation<Dtype> RotationToZero(
+    const Dtype pp, const Dtype qq, const Dtype pq) {
+  const Dtype theta = (qq - pp) / (2 * pq);
+  const Dtype root = sqrt(theta * theta + 1);
+  const Dtype tangent = theta >= 0 ? 1 / (theta + root) : 1 / (theta - root);
+  const Dtype cosine = 1 / sqrt(tangent * tangent + 1);
+  return {cosine, tangent * cosine};
+}
+
+template <typename Dtype>
+__device__ inline void Rotate(const Rotation<Dtype> by, Dtype* p, Dtype* q) {
+  const Dtype old_p = *p, old_q = *q;
+  *p = by.cosine * old_p - by.sine * old_q;
+  *q = by.sine * old_p + by.cosine * old_q;
+}
+
+/// The four elements of A where the rows of one pair meet the columns of
+/// another: no other thread of the round touches them. A class without a
+/// partner has one row or column, and no sine: it stands in for the missing
+/// one.
+template <typename Dtype>
+__device__ inline void RotateBlock(const int classes, const Pair rows,
+    const Rotation<Dtype> by_rows, const Pair columns,
+    const Rotation<Dtype> by_columns, Dtype* A) {
+  const bool two_rows = rows.q < classes, two_columns = columns.q < classes;
+  const int upper = rows.p * classes;
+  const int lower = two_rows ? rows.q * classes : upper;
+  const int left = columns.p, right = two_columns ? columns.q : left;
+  Dtype a = A[upper + left], b = A[upper + right];
+  Dtype c = A[lower + left], d = A[lower + right];
+  Rotate(by_rows, &a, &c);
+  Rotate(by_rows, &b, &d);
+  Rotate(by_columns, &a, &b);
+  Rotate(by_columns, &c, &d);
+  A[upper + left] = a;
+  if (two_columns) { A[upper + right] = b; }
+  if (two_rows) { A[lower + left] = c; }
+  if (two_rows && two_columns) { A[lower + right] = d; }
+}
+
+/// Says what is wrong with C: one thread, with no hurry.
+template <typename Dtype>
+__device__ inline void ReportCompatibility(
+    const int classes, const Dtype* C, const Dtype* A, Dtype* report) {
+  int kind = 2;
+  report[1] = A[0];
+  for (int k = 1; k < classes; ++k) {
+    report[1] = min(report[1], A[k * classes + k]);
+  }
+  for (int e = classes * classes - 1; e >= 0; --e) {
+    if (!isfinite(C[e])) {
+      kind = 1;
+      report[1] = C[e];
+      report[2] = e / classes;
+      report[3] = e % classes;
+    }
+  }
+  __threadfence_system();
+  report[0] = kind;
+}
+
+template <typename Dtype>
+__global__ void FindEigenbasis(const int classes, const bool has_basis,
+    const Dtype epsilon, const Dtype* C, Dtype* known, Dtype* A,
+    Rotation<Dtype>* rotations, Dtype* U, Dtype* eigenvalues, Dtype* report) {
+  bool has_changed = !has_basis;
+  for (int e = threadIdx.x; e < classes * classes; e += kJacobiThreads) {
+    has_changed = has_changed || !(C[e] == known[e]);
+  }
+  if (!__syncthreads_or(has_changed)) { return; }
+
+  bool is_wrong = false;
+  for (int e = threadIdx.x; e < classes * classes; e += kJacobiThreads) {
+    const int i = e / classes, j = e % classes;
+    known[e] = C[e];
+    A[e] = (C[e] + C[j * classes + i]) / 2;
+    U[e] = i == j;
+    is_wrong = is_wrong || !isfinite(C[e]);
+  }
+  __syncthreads();
+  Dtype norm = 0;  // at least the largest eigenvalue of a valid C
+  for (int k = 0; k < classes; ++k) { norm += fabs(A[k * classes + k]); }
+
+  const int even = classes + classes % 2, pairs = even / 2;
+  bool has_rotated = true;
+  for (int sweep = 0; has_rotated && sweep < kMaxSweeps; ++sweep) {
+    has_rotated = false;
+    for (int round = 0; round < even - 1; ++round) {
+      __syncthreads();  // for A, of the round before
+      for (int a = threadIdx.x; a < pairs; a += kJacobiThreads) {
+        const Pair pair = PairOfRound(round, a, even);
+        const Dtype* row = A + pair.p * classes;
+        rotations[a] = {1, 0};
+        if (pair.q < classes && fabs(row[pair.q]) > epsilon * norm) {
+          rotations[a] = RotationToZero<Dtype>(
+              row[pair.p], A[pair.q * classes + pair.q], row[pair.q]);
+          has_rotated = true;
+        }
+      }
+      __syncthreads();  // for the rotations
+      for (int t = threadIdx.x; t < pairs * (pairs + classes);
+           t += kJacobiThreads) {
+        const int a = t % pairs, b = t / pairs;
+        const Pair pair = PairOfRound(round, a, even);
+        if (b < pairs) {
+          RotateBlock<Dtype>(classes, PairOfRound(round, b, even), rotations[b],
+              pair, rotations[a], A);
+        } else if (pair.q < classes) {
+          Dtype* row = U + (b - pairs) * classes;
+          Dtype u_p = row[pair.p], u_q = row[pair.q];
+          Rotate(rotations[a], &u_p, &u_q);
+          row[pair.p] = u_p;
+          row[pair.q] = u_q;
+        }
+      }
+    }
+    has_rotated = __syncthreads_or(has_rotated);
+  }
+
+  for (int k = threadIdx.x; k < classes; k += kJacobiThreads) {
+    // Rounding makes the zero eigenvalues of a singular R R' slightly negative.
+    is_wrong = is_wrong || !(A[k * classes + k] >= -classes * epsilon * norm);
+  }
+  is_wrong = __syncthreads_or(is_wrong);
+  for (int k = threadIdx.x; k < classes; k += kJacobiThreads) {
+    eigenvalues[k] = is_wrong ? Dtype(NAN) : max(A[k * classes + k], Dtype(0));
+  }
+  if (is_wrong && threadIdx.x == 0) {
+    ReportCompatibility<Dtype>(classes, C, A, report);
+  }
+}
+
+// ---- Eq. (2a)
+
+// A thread for each updated pixel and kChunk channels gathers the messages of
+// its neighbours; threads side by side read similarities and means side by
+// side, two columns apart. 2 S K flops a pixel, and from memory each s and mu
+// once; as each mean is read P times, the caches decide.
+template <typename Dtype>
+__global__ void GatherResiduals(const int count, const GridOfHalf grid,
+    const Dtype* means, const Dtype* unary, const Dtype* similarities,
+    Dtype* degrees, Dtype* residuals) {
+  const int plane = grid.height * grid.width;
+  const int pairs = 2 * grid.offsets * grid.offsets;
+  CUDA_KERNEL_LOOP(index, count) {
+    const int pixel = index % grid.pixels;
+    const int first = index / grid.pixels * kChunk;
+    const int size = min(kChunk, grid.channels - first);
+    const int x = 2 * (pixel % grid.half) + grid.parity;
+    const int y = pixel / grid.half % grid.height;
+    const int n = pixel / grid.half / grid.height;
+    const int from = (n * grid.channels + first) * plane;
+    Dtype S = 0, m[kChunk];
+#pragma unroll
+    for (int k = 0; k < kChunk; ++k) { m[k] = 0; }
+    ForEachNeighbour(y, x, grid.height, grid.width, grid.offsets,
+        [&](int entry, int y_j, int x_j) {
+          const Dtype s = similarities[n * pairs * plane + entry];
+          const int j = from + y_j * grid.width + x_j;
+          S += s;
+#pragma unroll
+          for (int k = 0; k < kChunk; ++k) {
+            if (k < size) { m[k] += s * means[j + k * plane]; }
+          }
+        });
+#pragma unroll
+    for (int k = 0; k < kChunk; ++k) {
+      if (k < size) {
+        const Dtype r = unary[from + k * plane + y * grid.width + x];
+        residuals[(first + k) * grid.pixels + pixel] = m[k] - S * r;
+      }
+    }
+    if (first == 0) { degrees[pixel] = S; }
+  }
+}
+
+// In the eigenbasis, A^-1 C is a division for each element.
+template <typename Dtype>
+__global__ void ScaleEigenvectors(const int count, const int pixels,
+    const Dtype* degrees, const Dtype* eigenvalues, Dtype* rotated) {
+  CUDA_KERNEL_LOOP(index, count) {
+    const Dtype lambda = eigenvalues[index / pixels];
+    rotated[index] *= lambda / (1 + degrees[index % pixels] * lambda);
+  }
+}
+
+// A thread for each element of an N x K x H x W map: what `updates` holds for
+// the updated pixels, added to `base` if there is one, and `kept` for the
+// others, or 0.
+template <typename Dtype>
+__global__ void MergeColumns(const int count, const GridOfHalf grid,
+    const Dtype* updates, const Dtype* base, const Dtype* kept, Dtype* merged) {
+  CUDA_KERNEL_LOOP(index, count) {
+    const int x = index % grid.width;
+    const int row = index / grid.width;  // (n * K + k) * H + y
+    if (x % 2 == grid.parity) {
+      const int k = row / grid.height % grid.channels;
+      const int n = row / grid.height / grid.channels;
+      const int y = row % grid.height;
+      const Dtype update =
+          updates[k * grid.pixels + (n * grid.height + y) * grid.half + x / 2];
+      merged[index] = base ? base[index] + update : update;
+    } else {
+      merged[index] = kept ? kept[index] : Dtype(0);
+    }
+  }
+}
+
+// ---- Eq. (2b)
+
+// A thread for each updated pixel and channel: the reverse of MergeColumns.
+template <typename Dtype>
+__global__ void GatherUpdated(
+    const int count, const GridOfHalf grid, const Dtype* map, Dtype* updated) {
+  CUDA_KERNEL_LOOP(index, count) {
+    const int x = 2 * (index % grid.half) + grid.parity;
+    const int y = index / grid.half % grid.height;
+    const int n = index % grid.pixels / grid.half / grid.height;
+    const int k = index / grid.pixels;
+    updated[index] =
+        map[((n * grid.channels + k) * grid.height + y) * grid.width + x];
+  }
+}
+
+// q = g - S h in the place of g, and m - S mu' = (m - S r) - S (mu' - r).
+template <typename Dtype>
+__global__ void GradientFactors(const int count, const GridOfHalf grid,
+    const Dtype* degrees, const Dtype* residuals, const Dtype* h,
+    const Dtype* unary, const Dtype* top, Dtype* gradient, Dtype* difference) {
+  CUDA_KERNEL_LOOP(index, count) {
+    const int x = 2 * (index % grid.half) + grid.parity;
+    const int y = index / grid.half % grid.height;
+    const int n = index % grid.pixels / grid.half / grid.height;
+    const int k = index / grid.pixels;
+    const int i = ((n * grid.channels + k) * grid.height + y) * grid.width + x;
+    const Dtype S = degrees[index % grid.pixels];
+    gradient[index] -= S * h[index];
+    difference[index] = residuals[index] - S * (top[i] - unary[i]);
+  }
+}
+
+// A thread for two columns side by side, one of each parity, and kChunk
+// channels: it gathers h of the kept pixel's neighbours, and clears the updated
+// one.
+template <typename Dtype>
+__global__ void MeansBackward(const int count, const GridOfHalf grid,
+    const Dtype* similarities, const Dtype* h, const Dtype* top_diff,
+    Dtype* means_diff) {
+  const int plane = grid.height * grid.width;
+  const int pairs = 2 * grid.offsets * grid.offsets;
+  const int twos = (grid.width + 1) / 2;
+  const int chunks = (grid.channels + kChunk - 1) / kChunk;
+  CUDA_KERNEL_LOOP(index, count) {
+    const int begin = 2 * (index % twos);
+    const int y = index / twos % grid.height;
+    const int first = index / twos / grid.height % chunks * kChunk;
+    const int n = index / twos / grid.height / chunks;
+    const int size = min(kChunk, grid.channels - first);
+    const int to = (n * grid.channels + first) * plane + y * grid.width;
+    const int updated = begin + grid.parity, kept = begin + 1 - grid.parity;
+    if (updated < grid.width) {
+      for (int k = 0; k < size; ++k) {
+        means_diff[to + k * plane + updated] = 0;
+      }
+    }
+    if (kept >= grid.width) { continue; }
+    Dtype sum[kChunk];
+#pragma unroll
+    for (int k = 0; k < kChunk; ++k) { sum[k] = 0; }
+    ForEachNeighbour(y, kept, grid.height, grid.width, grid.offsets,
+        [&](int entry, int y_i, int x_i) {
+          const Dtype s = similarities[n * pairs * plane + entry];
+          const int i = first * grid.pixels +
+                        (n * grid.height + y_i) * grid.half + x_i / 2;
+#pragma unroll
+          for (int k = 0; k < kChunk; ++k) {
+            if (k < size) { sum[k] += s * h[i + k * grid.pixels]; }
+          }
+        });
+#pragma unroll
+    for (int k = 0; k < kChunk; ++k) {
+      if (k < size) {
+        const int j = to + k * plane + kept;
+        means_diff[j] = top_diff[j] + sum[k];
+      }
+    }
+  }
+}
+
+// A thread for each pair. One end i is updated, and the mean of the other end j
+// is the top's, where it was passed through.
+template <typename Dtype>
+__global__ void SimilaritiesBackward(const int count, const GridOfHalf grid,
+    const Dtype* h, const Dtype* top, Dtype* similarities_diff) {
+  const int plane = grid.height * grid.width, across = 2 * grid.offsets;
+  CUDA_KERNEL_LOOP(index, count) {
+    const int x = index % grid.width, y = index / grid.width % grid.height;
+    const int row = index / plane / across;  // of pairs: n * offsets + dy / 2
+    const int n = row / grid.offsets;
+    const int x_2 = x + 2 * (index / plane % across) - across + 1;
+    const int y_2 = y + 2 * (row % grid.offsets) + 1;
+    Dtype sum = 0;
+    if (y_2 < grid.height && x_2 >= 0 && x_2 < grid.width) {
+      const bool is_upper = x % 2 == grid.parity;
+      const int x_i = is_upper ? x : x_2, y_i = is_upper ? y : y_2;
+      const int x_j = is_upper ? x_2 : x, y_j = is_upper ? y_2 : y;
+      const Dtype* h_i = h + (n * grid.height + y_i) * grid.half + x_i / 2;
+      const Dtype* map = top + n * grid.channels * plane;
+      const int i = y_i * grid.width + x_i, j = y_j * grid.width + x_j;
+      for (int k = 0; k < grid.channels; ++k) {
+        sum += h_i[k * grid.pixels] * (map[k * plane + j] - map[k * plane + i]);
+      }
+    }
+    similarities_diff[index] = sum;
+  }
+}
+
+template <typename Dtype>
+__global__ void Symmetrise(
+    const int count, const int classes, const Dtype* G, Dtype* C_diff) {
+  CUDA_KERNEL_LOOP(index, count) {
+    C_diff[index] =
+        (G[index] + G[index % classes * classes + index / classes]) / 2;
+  }
+}
+
+template <typename Dtype>
+static GridOfHalf MakeGrid(const Blob<Dtype>& means, const Blob<Dtype>& degrees,
+    int window, int parity) {
+  return {means.channels(), means.height(), means.width(), OddOffsets(window),
+      parity, degrees.shape(2), degrees.count()};
+}
+
+template <typename Dtype>
+void GMFLayer<Dtype>::ApplyOperator(const Blob<Dtype>& in, Blob<Dtype>* out) {
+  const int classes = in.shape(0), pixels = in.count(1);
+  caffe_gpu_gemm<Dtype>(CblasTrans, CblasNoTrans, classes, pixels, classes, 1,
+      gpu_basis_.gpu_data(), in.gpu_data(), 0, rotated_.mutable_gpu_data());
+  ScaleEigenvectors<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<PixelBlocks(in.count()), kPixelThreads>>>(in.count(), pixels,
+          degrees_.gpu_data(), gpu_eigenvalues_.gpu_data(),
+          rotated_.mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
+  caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, classes, pixels, classes, 1,
+      gpu_basis_.gpu_data(), rotated_.gpu_data(), 0, out->mutable_gpu_data());
+}
+
+template <typename Dtype>
+void GMFLayer<Dtype>::Forward_gpu(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  CheckReport();
+  const GridOfHalf grid =
+      MakeGrid<Dtype>(*bottom[0], degrees_, window_, parity_);
+  FindEigenbasis<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<1, kJacobiThreads>>>(grid.channels, has_basis_,
+          std::numeric_limits<Dtype>::epsilon(), bottom[3]->gpu_data(),
+          gpu_compatibility_.mutable_gpu_data(),
+          gpu_scratch_.mutable_gpu_data(),
+          reinterpret_cast<Rotation<Dtype>*>(rotations_.mutable_gpu_data()),
+          gpu_basis_.mutable_gpu_data(), gpu_eigenvalues_.mutable_gpu_data(),
+          report_.mutable_cpu_data());
+  CUDA_POST_KERNEL_CHECK;
+  has_basis_ = true;
+  if (grid.pixels > 0) {
+    const int count = Chunks(grid.channels) * grid.pixels;
+    GatherResiduals<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<PixelBlocks(count), kPixelThreads>>>(count, grid,
+            bottom[0]->gpu_data(), bottom[1]->gpu_data(), bottom[2]->gpu_data(),
+            degrees_.mutable_gpu_data(), gpu_residuals_.mutable_gpu_data());
+    CUDA_POST_KERNEL_CHECK;
+    ApplyOperator(gpu_residuals_, &solved_);
+  }
+  const int count = top[0]->count();
+  MergeColumns<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<PixelBlocks(count), kPixelThreads>>>(count, grid, solved_.gpu_data(),
+          bottom[1]->gpu_data(), bottom[0]->gpu_data(),
+          top[0]->mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
+}
+
+template <typename Dtype>
+void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
+    const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
+  CheckReport();
+  const GridOfHalf grid =
+      MakeGrid<Dtype>(*bottom[0], degrees_, window_, parity_);
+  Blob<Dtype>&h = solved_, &q = gathered_, &difference = rotated_;
+  if (grid.pixels > 0) {
+    const int count = gathered_.count();
+    GatherUpdated<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<PixelBlocks(count), kPixelThreads>>>(
+            count, grid, top[0]->gpu_diff(), gathered_.mutable_gpu_data());
+    CUDA_POST_KERNEL_CHECK;
+    ApplyOperator(gathered_, &h);
+    GradientFactors<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<PixelBlocks(count), kPixelThreads>>>(count, grid,
+            degrees_.gpu_data(), gpu_residuals_.gpu_data(), h.gpu_data(),
+            bottom[1]->gpu_data(), top[0]->gpu_data(), q.mutable_gpu_data(),
+            difference.mutable_gpu_data());
+    CUDA_POST_KERNEL_CHECK;
+  }
+  if (propagate_down[0]) {
+    const int twos = (grid.width + 1) / 2;
+    const int count =
+        bottom[0]->num() * Chunks(grid.channels) * grid.height * twos;
+    MeansBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<PixelBlocks(count), kPixelThreads>>>(count, grid,
+            bottom[2]->gpu_data(), h.gpu_data(), top[0]->gpu_diff(),
+            bottom[0]->mutable_gpu_diff());
+    CUDA_POST_KERNEL_CHECK;
+  }
+  if (propagate_down[1]) {
+    const int count = bottom[1]->count();
+    const Dtype* const none = NULL;
+    MergeColumns<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<PixelBlocks(count), kPixelThreads>>>(count, grid, q.gpu_data(), none,
+            none, bottom[1]->mutable_gpu_diff());
+    CUDA_POST_KERNEL_CHECK;
+  }
+  if (propagate_down[2]) {
+    const int count = bottom[2]->count();
+    SimilaritiesBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<PixelBlocks(count), kPixelThreads>>>(count, grid, h.gpu_data(),
+            top[0]->gpu_data(), bottom[2]->mutable_gpu_diff());
+    CUDA_POST_KERNEL_CHECK;
+  }
+  if (propagate_down[3]) {
+    const int classes = grid.channels, count = bottom[3]->count();
+    if (grid.pixels == 0) {
+      caffe_gpu_set(count, Dtype(0), bottom[3]->mutable_gpu_diff());
+      return;
+    }
+    Dtype* const G = gpu_scratch_.mutable_gpu_data();
+    caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasTrans, classes, classes,
+        grid.pixels, 1, q.gpu_data(), difference.gpu_data(), 0, G);
+    Symmetrise<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<PixelBlocks(count), kPixelThreads>>>(
+            count, classes, G, bottom[3]->mutable_gpu_diff());
+    CUDA_POST_KERNEL_CHECK;
+  }
+}
+
+template void GMFLayer<float>::ApplyOperator(
+    const Blob<float>& in, Blob<float>* out);
+template void GMFLayer<double>::ApplyOperator(
+    const Blob<double>& in, Blob<double>* out);
+INSTANTIATE_LAYER_GPU_FUNCS(GMFLayer);
+
+}  // namespace caffe

@@ -1,0 +1,122 @@
+#include <vector>
+
+#include "loss_sum.cuh"
+#include "similarity_loss_layer.hpp"
+
+namespace caffe {
+
+/// What a kernel needs to know of the similarities' shape.
+struct PairGrid {
+  int height, width, offsets;  // odd numbers up to window / 2
+};
+
+/// 1 for a valid pair of like pixels, -1 for one of unlike pixels, 0 for none.
+/// The labels are few and stay in the caches.
+template <typename Dtype>
+__device__ inline int KindOfPair(const int index, const PairGrid grid,
+    const Dtype* labels, const Dtype ignore_label) {
+  const int plane = grid.height * grid.width, across = 2 * grid.offsets;
+  const int x = index % grid.width, y = index / grid.width % grid.height;
+  const int row = index / plane / across;  // of pairs: n * offsets + dy / 2
+  const int x_j = x + 2 * (index / plane % across) - across + 1;
+  const int y_j = y + 2 * (row % grid.offsets) + 1;
+  if (y_j >= grid.height || x_j < 0 || x_j >= grid.width) { return 0; }
+  const Dtype* l = labels + row / grid.offsets * plane;
+  const Dtype l_i = l[y * grid.width + x], l_j = l[y_j * grid.width + x_j];
+  if (l_i == ignore_label || l_j == ignore_label) { return 0; }
+  return l_i == l_j ? 1 : -1;
+}
+
+// A thread for each similarity: all of them are read once, side by side.
+template <typename Dtype>
+__global__ void SimilarityLossForward(const int count, const PairGrid grid,
+    const Dtype h, const Dtype ignore_label, const Dtype* similarities,
+    const Dtype* labels, double* block_loss, int* block_counts) {
+  LossSum own = {0, 0, INT_MAX};
+  const int index = blockIdx.x * kLossThreads + threadIdx.x;
+  if (index < count) {
+    const int kind = KindOfPair<Dtype>(index, grid, labels, ignore_label);
+    if (kind != 0) {
+      const Dtype s = similarities[index];
+      own.loss = kind > 0 ? -s : max(s - h, Dtype(0));  // Eq. (7)
+      own.num_valid = 1;
+    }
+    // The threads of the first pair look at their pixels' labels.
+    const int plane = grid.height * grid.width;
+    const int pairs = 2 * grid.offsets * grid.offsets;
+    const int pixel = index / plane / pairs * plane + index % plane;
+    if (index / plane % pairs == 0 &&
+        IsWrongLabel(labels[pixel], kAnyNumberOfClasses, ignore_label)) {
+      own.first_wrong = pixel;
+    }
+  }
+  const LossSum sum = SumOverBlock(own);
+  if (threadIdx.x == 0) {
+    block_loss[blockIdx.x] = sum.loss;
+    block_counts[2 * blockIdx.x] = sum.num_valid;
+    block_counts[2 * blockIdx.x + 1] = sum.first_wrong;
+  }
+}
+
+template <typename Dtype>
+__global__ void SimilarityLossBackward(const int count, const PairGrid grid,
+    const Dtype h, const Dtype ignore_label, const Dtype* similarities,
+    const Dtype* labels, const Dtype* loss_diff, const Dtype* normalizer,
+    Dtype* similarities_diff) {
+  const Dtype scale = *loss_diff / *normalizer;
+  CUDA_KERNEL_LOOP(index, count) {
+    const int kind = KindOfPair<Dtype>(index, grid, labels, ignore_label);
+    const bool too_similar = kind < 0 && similarities[index] > h;
+    similarities_diff[index] =
+        kind > 0 ? -scale : (too_similar ? scale : Dtype(0));
+  }
+}
+
+template <typename Dtype>
+void SimilarityLossLayer<Dtype>::Forward_gpu(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const SimilarityLossParameter& param =
+      this->layer_param_.similarity_loss_param();
+  const LossParameter& loss_param = this->layer_param_.loss_param();
+  CheckReportedLabel(
+      this->layer_param_.name(), report_, kAnyNumberOfClasses, loss_param);
+  const PairGrid grid = {
+      bottom[0]->height(), bottom[0]->width(), OddOffsets(param.window())};
+  const int blocks = block_loss_.count();
+  SimilarityLossForward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<blocks, kLossThreads>>>(bottom[0]->count(), grid, param.threshold(),
+          IgnoreLabel<Dtype>(loss_param), bottom[0]->gpu_data(),
+          bottom[1]->gpu_data(), block_loss_.mutable_gpu_data(),
+          block_counts_.mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
+  const int mean_over_valid = 0;
+  FinishLoss<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<1, kLossThreads>>>(blocks, block_loss_.gpu_data(),
+          block_counts_.gpu_data(), mean_over_valid, grid.height, grid.width,
+          bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
+          normalizer_.mutable_gpu_data(), report_.mutable_cpu_data());
+  CUDA_POST_KERNEL_CHECK;
+}
+
+template <typename Dtype>
+void SimilarityLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
+    const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
+  CHECK(!propagate_down[1]) << "Layer " << this->layer_param_.name()
+                            << ": cannot backpropagate to the labels.";
+  if (!propagate_down[0]) { return; }
+  const SimilarityLossParameter& param =
+      this->layer_param_.similarity_loss_param();
+  const PairGrid grid = {
+      bottom[0]->height(), bottom[0]->width(), OddOffsets(param.window())};
+  const int count = bottom[0]->count();
+  SimilarityLossBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<LossBlocks(count), kLossThreads>>>(count, grid, param.threshold(),
+          IgnoreLabel<Dtype>(this->layer_param_.loss_param()),
+          bottom[0]->gpu_data(), bottom[1]->gpu_data(), top[0]->gpu_diff(),
+          normalizer_.gpu_data(), bottom[0]->mutable_gpu_diff());
+  CUDA_POST_KERNEL_CHECK;
+}
+
+INSTANTIATE_LAYER_GPU_FUNCS(SimilarityLossLayer);
+
+}  // namespace caffe
