@@ -28,8 +28,13 @@ struct GridOfHalf {
 // blocks cannot wait for each other: the barriers' latency makes it about 0.1
 // ms for K = 21 on paper, and next to nothing where C is the last pass's, as it
 // always is after training.
-const int kJacobiThreads = 256;
 const int kMaxSweeps = 30;
+
+/// Whole warps, with a thread for each piece of work of a round up to K = 25.
+inline int JacobiThreads(int classes) {
+  const int pairs = (classes + 1) / 2;
+  return min(512, (pairs * (pairs + classes) + 31) / 32 * 32);
+}
 
 struct Pair {
   int p, q;  // p < q; q = K where an odd number of classes leaves p alone
@@ -80,10 +85,10 @@ __device__ inline void RotateBlock(const int classes, const Pair rows,
   const int left = columns.p, right = two_columns ? columns.q : left;
   Dtype a = A[upper + left], b = A[upper + right];
   Dtype c = A[lower + left], d = A[lower + right];
-  Rotate(by_rows, &a, &c);
-  Rotate(by_rows, &b, &d);
-  Rotate(by_columns, &a, &b);
-  Rotate(by_columns, &c, &d);
+  Rotate<Dtype>(by_rows, &a, &c);
+  Rotate<Dtype>(by_rows, &b, &d);
+  Rotate<Dtype>(by_columns, &a, &b);
+  Rotate<Dtype>(by_columns, &c, &d);
   A[upper + left] = a;
   if (two_columns) { A[upper + right] = b; }
   if (two_rows) { A[lower + left] = c; }
@@ -116,13 +121,13 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
     const Dtype epsilon, const Dtype* C, Dtype* known, Dtype* A,
     Rotation<Dtype>* rotations, Dtype* U, Dtype* eigenvalues, Dtype* report) {
   bool has_changed = !has_basis;
-  for (int e = threadIdx.x; e < classes * classes; e += kJacobiThreads) {
+  for (int e = threadIdx.x; e < classes * classes; e += blockDim.x) {
     has_changed = has_changed || !(C[e] == known[e]);
   }
   if (!__syncthreads_or(has_changed)) { return; }
 
   bool is_wrong = false;
-  for (int e = threadIdx.x; e < classes * classes; e += kJacobiThreads) {
+  for (int e = threadIdx.x; e < classes * classes; e += blockDim.x) {
     const int i = e / classes, j = e % classes;
     known[e] = C[e];
     A[e] = (C[e] + C[j * classes + i]) / 2;
@@ -139,7 +144,7 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
     has_rotated = false;
     for (int round = 0; round < even - 1; ++round) {
       __syncthreads();  // for A, of the round before
-      for (int a = threadIdx.x; a < pairs; a += kJacobiThreads) {
+      for (int a = threadIdx.x; a < pairs; a += blockDim.x) {
         const Pair pair = PairOfRound(round, a, even);
         const Dtype* row = A + pair.p * classes;
         rotations[a] = {1, 0};
@@ -151,7 +156,7 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
       }
       __syncthreads();  // for the rotations
       for (int t = threadIdx.x; t < pairs * (pairs + classes);
-           t += kJacobiThreads) {
+           t += blockDim.x) {
         const int a = t % pairs, b = t / pairs;
         const Pair pair = PairOfRound(round, a, even);
         if (b < pairs) {
@@ -160,7 +165,7 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
         } else if (pair.q < classes) {
           Dtype* row = U + (b - pairs) * classes;
           Dtype u_p = row[pair.p], u_q = row[pair.q];
-          Rotate(rotations[a], &u_p, &u_q);
+          Rotate<Dtype>(rotations[a], &u_p, &u_q);
           row[pair.p] = u_p;
           row[pair.q] = u_q;
         }
@@ -169,12 +174,12 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
     has_rotated = __syncthreads_or(has_rotated);
   }
 
-  for (int k = threadIdx.x; k < classes; k += kJacobiThreads) {
+  for (int k = threadIdx.x; k < classes; k += blockDim.x) {
     // Rounding makes the zero eigenvalues of a singular R R' slightly negative.
     is_wrong = is_wrong || !(A[k * classes + k] >= -classes * epsilon * norm);
   }
   is_wrong = __syncthreads_or(is_wrong);
-  for (int k = threadIdx.x; k < classes; k += kJacobiThreads) {
+  for (int k = threadIdx.x; k < classes; k += blockDim.x) {
     eigenvalues[k] = is_wrong ? Dtype(NAN) : max(A[k * classes + k], Dtype(0));
   }
   if (is_wrong && threadIdx.x == 0) {
@@ -404,7 +409,7 @@ void GMFLayer<Dtype>::Forward_gpu(
   const GridOfHalf grid =
       MakeGrid<Dtype>(*bottom[0], degrees_, window_, parity_);
   FindEigenbasis<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kJacobiThreads>>>(grid.channels, has_basis_,
+      <<<1, JacobiThreads(grid.channels)>>>(grid.channels, has_basis_,
           std::numeric_limits<Dtype>::epsilon(), bottom[3]->gpu_data(),
           gpu_compatibility_.mutable_gpu_data(),
           gpu_scratch_.mutable_gpu_data(),
@@ -413,15 +418,18 @@ void GMFLayer<Dtype>::Forward_gpu(
           report_.mutable_cpu_data());
   CUDA_POST_KERNEL_CHECK;
   has_basis_ = true;
-  if (grid.pixels > 0) {
-    const int count = Chunks(grid.channels) * grid.pixels;
-    GatherResiduals<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<PixelBlocks(count), kPixelThreads>>>(count, grid,
-            bottom[0]->gpu_data(), bottom[1]->gpu_data(), bottom[2]->gpu_data(),
-            degrees_.mutable_gpu_data(), gpu_residuals_.mutable_gpu_data());
-    CUDA_POST_KERNEL_CHECK;
-    ApplyOperator(gpu_residuals_, &solved_);
+  if (grid.pixels == 0) {  // one column, and the odd ones are updated
+    caffe_copy(
+        top[0]->count(), bottom[0]->gpu_data(), top[0]->mutable_gpu_data());
+    return;
   }
+  const int num_gathered = Chunks(grid.channels) * grid.pixels;
+  GatherResiduals<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<PixelBlocks(num_gathered), kPixelThreads>>>(num_gathered, grid,
+          bottom[0]->gpu_data(), bottom[1]->gpu_data(), bottom[2]->gpu_data(),
+          degrees_.mutable_gpu_data(), gpu_residuals_.mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
+  ApplyOperator(gpu_residuals_, &solved_);
   const int count = top[0]->count();
   MergeColumns<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<PixelBlocks(count), kPixelThreads>>>(count, grid, solved_.gpu_data(),
@@ -436,21 +444,32 @@ void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   CheckReport();
   const GridOfHalf grid =
       MakeGrid<Dtype>(*bottom[0], degrees_, window_, parity_);
-  Blob<Dtype>&h = solved_, &q = gathered_, &difference = rotated_;
-  if (grid.pixels > 0) {
-    const int count = gathered_.count();
-    GatherUpdated<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<PixelBlocks(count), kPixelThreads>>>(
-            count, grid, top[0]->gpu_diff(), gathered_.mutable_gpu_data());
-    CUDA_POST_KERNEL_CHECK;
-    ApplyOperator(gathered_, &h);
-    GradientFactors<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<PixelBlocks(count), kPixelThreads>>>(count, grid,
-            degrees_.gpu_data(), gpu_residuals_.gpu_data(), h.gpu_data(),
-            bottom[1]->gpu_data(), top[0]->gpu_data(), q.mutable_gpu_data(),
-            difference.mutable_gpu_data());
-    CUDA_POST_KERNEL_CHECK;
+  if (grid.pixels == 0) {
+    if (propagate_down[0]) {
+      caffe_copy(
+          top[0]->count(), top[0]->gpu_diff(), bottom[0]->mutable_gpu_diff());
+    }
+    for (int i = 1; i < 4; ++i) {
+      if (propagate_down[i]) {
+        caffe_gpu_set(
+            bottom[i]->count(), Dtype(0), bottom[i]->mutable_gpu_diff());
+      }
+    }
+    return;
   }
+  const int num_updated = gathered_.count();
+  GatherUpdated<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<PixelBlocks(num_updated), kPixelThreads>>>(
+          num_updated, grid, top[0]->gpu_diff(), gathered_.mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
+  Blob<Dtype>&h = solved_, &q = gathered_, &difference = rotated_;
+  ApplyOperator(gathered_, &h);
+  GradientFactors<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<PixelBlocks(num_updated), kPixelThreads>>>(num_updated, grid,
+          degrees_.gpu_data(), gpu_residuals_.gpu_data(), h.gpu_data(),
+          bottom[1]->gpu_data(), top[0]->gpu_data(), q.mutable_gpu_data(),
+          difference.mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
   if (propagate_down[0]) {
     const int twos = (grid.width + 1) / 2;
     const int count =
@@ -478,10 +497,6 @@ void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   }
   if (propagate_down[3]) {
     const int classes = grid.channels, count = bottom[3]->count();
-    if (grid.pixels == 0) {
-      caffe_gpu_set(count, Dtype(0), bottom[3]->mutable_gpu_diff());
-      return;
-    }
     Dtype* const G = gpu_scratch_.mutable_gpu_data();
     caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasTrans, classes, classes,
         grid.pixels, 1, q.gpu_data(), difference.gpu_data(), 0, G);

@@ -1,6 +1,8 @@
 #ifndef NEIGHBOURHOOD_CUH_
 #define NEIGHBOURHOOD_CUH_
 
+#include "caffe/common.hpp"
+
 namespace caffe {
 
 // Kernels over the pixels of the CRF's grid have small blocks: 64 x 64 pixels

@@ -55,6 +55,11 @@ class MarginLossLayerTest : public MultiDeviceTest<TypeParam> {
     layer->Forward(bottom_vec_, top_vec_);
     return loss_.cpu_data()[0];
   }
+  // On the GPU, a pass says what the one before it found wrong.
+  void ForwardTwice(MarginLossLayer<Dtype>* layer) {
+    Forward(layer);
+    Forward(layer);
+  }
   void Backward(MarginLossLayer<Dtype>* layer) {
     // What an earlier pass left must go.
     caffe_set(scores_.count(), Dtype(-7), scores_.mutable_cpu_diff());
@@ -261,20 +266,20 @@ TYPED_TEST(MarginLossLayerTest, AWrongLabelIsRejectedWithItsPosition) {
       "0..2 or the ignore label 255. Mend the label map";
   MarginLossLayer<Dtype> layer(this->param_);
   *label = 3;
-  EXPECT_DEATH(this->Forward(&layer), "Layer loss: label 3" + where);
+  EXPECT_DEATH(this->ForwardTwice(&layer), "Layer loss: label 3" + where);
   *label = -1;
-  EXPECT_DEATH(this->Forward(&layer), "Layer loss: label -1" + where);
+  EXPECT_DEATH(this->ForwardTwice(&layer), "Layer loss: label -1" + where);
   *label = 1.5;
-  EXPECT_DEATH(this->Forward(&layer), "Layer loss: label 1.5" + where);
+  EXPECT_DEATH(this->ForwardTwice(&layer), "Layer loss: label 1.5" + where);
   *label = std::numeric_limits<Dtype>::quiet_NaN();
-  EXPECT_DEATH(this->Forward(&layer), "Layer loss: label -?nan" + where);
+  EXPECT_DEATH(this->ForwardTwice(&layer), "Layer loss: label -?nan" + where);
 }
 
 TYPED_TEST(MarginLossLayerTest, WithoutAnIgnoreLabelThereIsNone) {
   typedef typename TypeParam::Dtype Dtype;
   this->param_.mutable_loss_param()->clear_ignore_label();
   MarginLossLayer<Dtype> layer(this->param_);
-  EXPECT_DEATH(this->Forward(&layer),
+  EXPECT_DEATH(this->ForwardTwice(&layer),
       "label 255 at .n, y, x. = .0, 0, 3., expected an integer in 0..2 .no "
       "ignore label is set.. Mend the label map, or set loss_param . "
       "ignore_label: 255");
