@@ -11,6 +11,8 @@ ifneq ($(words $(CURDIR)),1)
 endif
 
 GPU ?= 0
+# Code for sm_75, for sm_80 to 89, for sm_90, and PTX for all that come later
+CUDA_ARCH ?= 75-real 80-real 90
 PREFIX ?=
 export CAFFE_SRC ?=
 
@@ -26,9 +28,11 @@ CMAKE_FLAGS = -G Ninja -Wno-dev -Wno-deprecated \
 MULTIARCH = $(shell dpkg-architecture -qDEB_HOST_MULTIARCH)
 ifeq ($(GPU),1)
   BUILD := build/gpu
-  PATH := $(PATH):/usr/local/cuda/bin
-  CMAKE_FLAGS += -DCPU_ONLY=OFF -DUSE_CUDNN=OFF -DCUDA_ARCH_NAME=Manual \
-    '-DCUDA_ARCH_BIN=75 80 90' -DCUDA_ARCH_PTX=90
+  # nvcc of an own installation, of Debian's default place, or of PyPI's wheels
+  WHEELS := $(wildcard $(CURDIR)/$(VENV)/lib/python3*/site-packages/nvidia/*/bin)
+  PATH := $(PATH):/usr/local/cuda/bin$(patsubst %,:%,$(WHEELS))
+  CMAKE_FLAGS += -DCPU_ONLY=OFF -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache \
+    -DCMAKE_CUDA_ARCHITECTURES='$(subst $() ,;,$(CUDA_ARCH))'
 else
   BUILD := build/cpu
   CMAKE_FLAGS += -DCPU_ONLY=ON
@@ -111,13 +115,14 @@ test-fast: all  ## run our own tests without the slow ones
 	@$(VENV)/bin/python tests/run_tests.py --build $(BUILD) --fast
 
 CXX_FILES = $(wildcard caffe_layers/*.hpp caffe_layers/*.cpp caffe_layers/*.cu)
+OTHER_CXX_FILES = $(wildcard caffe_layers/*.cuh $(addprefix tests/cuda_on_cpu/,*.cpp include/*.hpp))
 
 # cpp_lint.py does not know that gmf_layer.hpp is the header of gmf_layer.cpp, nor
 # any data layer but Caffe's own.
 lint: venv source  ## check the format and the style of all sources
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
-	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES)
+	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES) $(OTHER_CXX_FILES)
 	@$(VENV)/bin/python -W ignore build/source/scripts/cpp_lint.py \
 	  --filter=-build/include_order,-caffe/data_layer_setup \
 	  $(CXX_FILES) 2>&1 | sed '/^Done processing/d'
@@ -125,7 +130,7 @@ lint: venv source  ## check the format and the style of all sources
 format: venv  ## format all sources
 	@$(VENV)/bin/ruff check --fix
 	@$(VENV)/bin/ruff format
-	@$(VENV)/bin/clang-format -i $(CXX_FILES)
+	@$(VENV)/bin/clang-format -i $(CXX_FILES) $(OTHER_CXX_FILES)
 
 check: lint all  ## lint, and check that prototxt/ is what tools/make_nets.py writes
 	@. ./env.sh && python tools/make_nets.py --check
@@ -144,4 +149,5 @@ clean:  ## remove build/
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
 	@echo "make GPU=1 ...        use CUDA, in build/gpu"
+	@echo "make GPU=1 CUDA_ARCH=86    compile for one kind of GPU only"
 	@echo "make CAFFE_SRC=DIR    use your own checkout of BVLC Caffe"

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "matrix_gen_layer.hpp"

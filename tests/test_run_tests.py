@@ -23,6 +23,13 @@ def test_each_kind_of_result_is_counted_once(tmp_path):
     assert run_tests.count_results(report) == {"passed": 1, "failed": 2, "skipped": 1}
 
 
+def test_what_needs_a_missing_gpu_counts_as_skipped(tmp_path):
+    report = tmp_path / "report.xml"
+    report.write_text(REPORT)
+    counts = run_tests.count_results(report, left_out="skipped")
+    assert counts == {"passed": 1, "failed": 2, "skipped": 2}
+
+
 def test_a_suite_that_leaves_no_report_is_a_failure(tmp_path):
     assert run_python("pass", tmp_path / "report.xml")["failed"] == 1
 

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Compile the layers' CUDA kernels and list the registers that each needs, and what it spills.
+
+Example: tools/report_kernels.py --architectures 75 90
+Prints a Markdown table: registers of the float and of the double kernel for each architecture. A
+kernel that spills registers to memory is an error. Needs nvcc, no GPU, and build/source (make).
+Exit codes: 0 done, 1 a kernel spills, or nvcc failed, 2 bad usage.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+PTXAS = re.compile(  # what `nvcc -Xptxas -v` says of each kernel
+    r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?"
+    r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
+    re.DOTALL,
+)
+
+
+def find_nvcc():
+    """Return nvcc's path, or None: on PATH, or in the toolkit's own place, as in the Makefile."""
+    return shutil.which("nvcc", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
+
+
+def parse(output):
+    """Return {(kernel, type, architecture): (registers, spilled bytes)} from ptxas's messages.
+
+    output: str, what `nvcc -Xptxas -v` printed; type is "float" or "double".
+    """
+    found = {}
+    for symbol, architecture, stored, loaded, registers in PTXAS.findall(output):
+        # _ZN5caffe12MergeColumnsIfEEv...: the namespace, the name, its one type
+        name = re.match(r"_ZN5caffe(\d+)(\w+)", symbol)
+        kernel, rest = name[2][: int(name[1])], name[2][int(name[1]) :]
+        dtype = {"If": "float", "Id": "double"}[rest[:2]]
+        found[kernel, dtype, architecture] = (int(registers), int(stored) + int(loaded))
+    return found
+
+
+def compile_kernels(source, architectures, nvcc, build):
+    """Compile one .cu file and return what parse() finds; raises ValueError if nvcc fails."""
+    includes = (ROOT / "caffe_layers", ROOT / "build/source/include", build / "include", build)
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run(
+            [
+                *(nvcc, "-std=c++17", "-O3", "-w", "-DUSE_OPENCV", "-Xptxas", "-v"),
+                *(f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures),
+                *(f"-I{include}" for include in includes),
+                *("-c", source, "-o", f"{folder}/kernels.o"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    if result.returncode:
+        raise ValueError(f"{source.name}: nvcc says {result.stdout.strip()[:500]}")
+    return parse(result.stdout)
+
+
+def table(found, architectures):
+    """Return Markdown lines: a row for each kernel, float and double for each architecture."""
+    columns = [f"sm_{a} {dtype}" for a in architectures for dtype in ("float", "double")]
+    lines = [f"| kernel | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    for kernel in sorted({key[0] for key in found}):
+        cells = [
+            str(found[kernel, dtype, a][0]) for a in architectures for dtype in ("float", "double")
+        ]
+        lines.append(f"| `{kernel}` | {' | '.join(cells)} |")
+    return lines
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=__doc__.splitlines()[2]
+    )
+    parser.add_argument(
+        "--architectures", nargs="+", default=["75", "90"], help="of GPUs (default: 75 90)"
+    )
+    parser.add_argument(
+        "--build", type=Path, default=ROOT / "build/cpu", help="a build, for its headers"
+    )
+    args = parser.parse_args(argv)
+    nvcc = find_nvcc()
+    if not nvcc:
+        print("report_kernels: nvcc is neither on PATH nor in /usr/local/cuda/bin", file=sys.stderr)
+        return 1
+    found = {}
+    try:
+        for source in tqdm(sorted((ROOT / "caffe_layers").glob("*.cu")), unit="file"):
+            found |= compile_kernels(source, args.architectures, nvcc, args.build)
+    except ValueError as error:
+        print(f"report_kernels: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(table(found, args.architectures)))
+    spilled = {key: spill for key, (_, spill) in found.items() if spill}
+    for (kernel, dtype, architecture), spill in spilled.items():
+        print(
+            f"report_kernels: {kernel}<{dtype}> on sm_{architecture} spills {spill} bytes, "
+            "expected none: give its threads less to keep",
+            file=sys.stderr,
+        )
+    return 1 if spilled else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
