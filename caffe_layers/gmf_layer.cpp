@@ -69,7 +69,8 @@ void GMFLayer<Dtype>::Reshape(
   gpu_compatibility_.ReshapeLike(*bottom[3]);
   gpu_basis_.ReshapeLike(*bottom[3]);
   gpu_eigenvalues_.Reshape({classes});
-  gpu_scratch_.ReshapeLike(*bottom[3]);
+  gpu_products_.ReshapeLike(*bottom[3]);
+  gpu_scratch_.Reshape({2, classes, classes});
   rotations_.Reshape({(classes + 1) / 2, 2});
   report_.Reshape({4});
 }

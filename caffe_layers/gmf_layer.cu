@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cfloat>
 #include <limits>
 #include <vector>
 
@@ -25,10 +26,11 @@ struct GridOfHalf {
 // One block finds the eigenvectors by Jacobi's method: one rotation for each
 // pair (p, q) makes the element pq of the matrix A zero. The pairs of a round
 // share no index, so all of its rotations happen at once; K - 1 rounds meet
-// every pair, and some 7 such sweeps converge for K = 21. A single block, since
-// blocks cannot wait for each other: the barriers' latency makes it about 0.1
-// ms for K = 21 on paper, and next to nothing where C is the last pass's, as it
-// always is after training.
+// every pair, and some 8 such sweeps converge for K = 21. A single block, since
+// blocks cannot wait for each other, and double precision, as on the CPU: in
+// float, errors would grow with K. Latency makes it 0.1 to 0.2 ms for K = 21 on
+// paper, and next to nothing where C is the last pass's, as it always is after
+// training.
 const int kMaxSweeps = 30;
 
 /// Whole warps, with a thread for each piece of work of a round up to K = 25.
@@ -49,25 +51,22 @@ __device__ inline Pair PairOfRound(
   return {min(i, j), max(i, j)};
 }
 
-template <typename Dtype>
 struct Rotation {
-  Dtype cosine, sine;
+  double cosine, sine;
 };
 
 /// The rotation that makes pq zero in a symmetric matrix with diagonal pp, qq.
-template <typename Dtype>
-__device__ inline Rotation<Dtype> RotationToZero(
-    const Dtype pp, const Dtype qq, const Dtype pq) {
-  const Dtype theta = (qq - pp) / (2 * pq);
-  const Dtype root = sqrt(theta * theta + 1);
-  const Dtype tangent = theta >= 0 ? 1 / (theta + root) : 1 / (theta - root);
-  const Dtype cosine = 1 / sqrt(tangent * tangent + 1);
+__device__ inline Rotation RotationToZero(
+    const double pp, const double qq, const double pq) {
+  const double theta = (qq - pp) / (2 * pq);
+  const double root = sqrt(theta * theta + 1);
+  const double tangent = theta >= 0 ? 1 / (theta + root) : 1 / (theta - root);
+  const double cosine = 1 / sqrt(tangent * tangent + 1);
   return {cosine, tangent * cosine};
 }
 
-template <typename Dtype>
-__device__ inline void Rotate(const Rotation<Dtype> by, Dtype* p, Dtype* q) {
-  const Dtype old_p = *p, old_q = *q;
+__device__ inline void Rotate(const Rotation by, double* p, double* q) {
+  const double old_p = *p, old_q = *q;
   *p = by.cosine * old_p - by.sine * old_q;
   *q = by.sine * old_p + by.cosine * old_q;
 }
@@ -76,20 +75,19 @@ __device__ inline void Rotate(const Rotation<Dtype> by, Dtype* p, Dtype* q) {
 /// another: no other thread of the round touches them. A class without a
 /// partner has one row or column, and no sine: it stands in for the missing
 /// one.
-template <typename Dtype>
 __device__ inline void RotateBlock(const int classes, const Pair rows,
-    const Rotation<Dtype> by_rows, const Pair columns,
-    const Rotation<Dtype> by_columns, Dtype* A) {
+    const Rotation by_rows, const Pair columns, const Rotation by_columns,
+    double* A) {
   const bool two_rows = rows.q < classes, two_columns = columns.q < classes;
   const int upper = rows.p * classes;
   const int lower = two_rows ? rows.q * classes : upper;
   const int left = columns.p, right = two_columns ? columns.q : left;
-  Dtype a = A[upper + left], b = A[upper + right];
-  Dtype c = A[lower + left], d = A[lower + right];
-  Rotate<Dtype>(by_rows, &a, &c);
-  Rotate<Dtype>(by_rows, &b, &d);
-  Rotate<Dtype>(by_columns, &a, &b);
-  Rotate<Dtype>(by_columns, &c, &d);
+  double a = A[upper + left], b = A[upper + right];
+  double c = A[lower + left], d = A[lower + right];
+  Rotate(by_rows, &a, &c);
+  Rotate(by_rows, &b, &d);
+  Rotate(by_columns, &a, &b);
+  Rotate(by_columns, &c, &d);
   A[upper + left] = a;
   if (two_columns) { A[upper + right] = b; }
   if (two_rows) { A[lower + left] = c; }
@@ -99,12 +97,13 @@ __device__ inline void RotateBlock(const int classes, const Pair rows,
 /// Says what is wrong with C: one thread, with no hurry.
 template <typename Dtype>
 __device__ inline void ReportCompatibility(
-    const int classes, const Dtype* C, const Dtype* A, Dtype* report) {
+    const int classes, const Dtype* C, const double* A, Dtype* report) {
   int kind = 2;
-  report[1] = A[0];
+  double smallest = A[0];
   for (int k = 1; k < classes; ++k) {
-    report[1] = min(report[1], A[k * classes + k]);
+    smallest = min(smallest, A[k * classes + k]);
   }
+  report[1] = smallest;
   for (int e = classes * classes - 1; e >= 0; --e) {
     if (!isfinite(C[e])) {
       kind = 1;
@@ -119,8 +118,8 @@ __device__ inline void ReportCompatibility(
 
 template <typename Dtype>
 __global__ void FindEigenbasis(const int classes, const bool has_basis,
-    const Dtype epsilon, const Dtype* C, Dtype* known, Dtype* A,
-    Rotation<Dtype>* rotations, Dtype* U, Dtype* eigenvalues, Dtype* report) {
+    const Dtype epsilon, const Dtype* C, Dtype* known, double* A, double* U,
+    Rotation* rotations, Dtype* basis, Dtype* eigenvalues, Dtype* report) {
   bool has_changed = !has_basis;
   for (int e = threadIdx.x; e < classes * classes; e += blockDim.x) {
     has_changed = has_changed || !(C[e] == known[e]);
@@ -131,12 +130,12 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
   for (int e = threadIdx.x; e < classes * classes; e += blockDim.x) {
     const int i = e / classes, j = e % classes;
     known[e] = C[e];
-    A[e] = (C[e] + C[j * classes + i]) / 2;
+    A[e] = (static_cast<double>(C[e]) + C[j * classes + i]) / 2;
     U[e] = i == j;
     is_wrong = is_wrong || !isfinite(C[e]);
   }
   __syncthreads();
-  Dtype norm = 0;  // at least the largest eigenvalue of a valid C
+  double norm = 0;  // at least the largest eigenvalue of a valid C
   for (int k = 0; k < classes; ++k) { norm += fabs(A[k * classes + k]); }
 
   const int even = classes + classes % 2, pairs = even / 2;
@@ -147,10 +146,10 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
       __syncthreads();  // for A, of the round before
       for (int a = threadIdx.x; a < pairs; a += blockDim.x) {
         const Pair pair = PairOfRound(round, a, even);
-        const Dtype* row = A + pair.p * classes;
+        const double* row = A + pair.p * classes;
         rotations[a] = {1, 0};
-        if (pair.q < classes && fabs(row[pair.q]) > epsilon * norm) {
-          rotations[a] = RotationToZero<Dtype>(
+        if (pair.q < classes && fabs(row[pair.q]) > DBL_EPSILON * norm) {
+          rotations[a] = RotationToZero(
               row[pair.p], A[pair.q * classes + pair.q], row[pair.q]);
           has_rotated = true;
         }
@@ -161,12 +160,12 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
         const int a = t % pairs, b = t / pairs;
         const Pair pair = PairOfRound(round, a, even);
         if (b < pairs) {
-          RotateBlock<Dtype>(classes, PairOfRound(round, b, even), rotations[b],
-              pair, rotations[a], A);
+          RotateBlock(classes, PairOfRound(round, b, even), rotations[b], pair,
+              rotations[a], A);
         } else if (pair.q < classes) {
-          Dtype* row = U + (b - pairs) * classes;
-          Dtype u_p = row[pair.p], u_q = row[pair.q];
-          Rotate<Dtype>(rotations[a], &u_p, &u_q);
+          double* row = U + (b - pairs) * classes;
+          double u_p = row[pair.p], u_q = row[pair.q];
+          Rotate(rotations[a], &u_p, &u_q);
           row[pair.p] = u_p;
           row[pair.q] = u_q;
         }
@@ -181,7 +180,10 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
   }
   is_wrong = __syncthreads_or(is_wrong);
   for (int k = threadIdx.x; k < classes; k += blockDim.x) {
-    eigenvalues[k] = is_wrong ? Dtype(NAN) : max(A[k * classes + k], Dtype(0));
+    eigenvalues[k] = is_wrong ? NAN : max(A[k * classes + k], 0.);
+  }
+  for (int e = threadIdx.x; e < classes * classes; e += blockDim.x) {
+    basis[e] = U[e];
   }
   if (is_wrong && threadIdx.x == 0) {
     ReportCompatibility<Dtype>(classes, C, A, report);
@@ -414,7 +416,8 @@ void GMFLayer<Dtype>::Forward_gpu(
           std::numeric_limits<Dtype>::epsilon(), bottom[3]->gpu_data(),
           gpu_compatibility_.mutable_gpu_data(),
           gpu_scratch_.mutable_gpu_data(),
-          reinterpret_cast<Rotation<Dtype>*>(rotations_.mutable_gpu_data()),
+          gpu_scratch_.mutable_gpu_data() + gpu_basis_.count(),
+          reinterpret_cast<Rotation*>(rotations_.mutable_gpu_data()),
           gpu_basis_.mutable_gpu_data(), gpu_eigenvalues_.mutable_gpu_data(),
           report_.mutable_cpu_data());
   CUDA_POST_KERNEL_CHECK;
@@ -498,7 +501,7 @@ void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   }
   if (propagate_down[3]) {
     const int classes = grid.channels, count = bottom[3]->count();
-    Dtype* const G = gpu_scratch_.mutable_gpu_data();
+    Dtype* const G = gpu_products_.mutable_gpu_data();
     caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasTrans, classes, classes,
         grid.pixels, 1, q.gpu_data(), difference.gpu_data(), 0, G);
     Symmetrise<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)

@@ -90,9 +90,10 @@ class GMFLayer : public Layer<Dtype> {
   vector<Dtype> eigenvalues_;
   // Half rows (the columns of one parity), laid out as in gmf_kernels.hpp.
   Blob<Dtype> kept_means_, messages_, weighted_, residuals_;
-  // On the GPU. K x K: the C that the next two belong to, U, lambda, scratch.
-  Blob<Dtype> gpu_compatibility_, gpu_basis_, gpu_eigenvalues_, gpu_scratch_;
-  Blob<Dtype> rotations_;  // scratch: (K + 1) / 2 times a cosine and a sine
+  // On the GPU: the C that U and lambda belong to, scratch to find them with,
+  // and a product before it is made symmetric.
+  Blob<Dtype> gpu_compatibility_, gpu_basis_, gpu_eigenvalues_, gpu_products_;
+  Blob<double> gpu_scratch_, rotations_;  // 2 x K x K, (K + 1) / 2 x 2
   bool has_basis_;
   // What is wrong with C, read by the CPU: 1 for a value, at k, l; 2 for an
   // eigenvalue; 0 for nothing. Then the value, k, l.

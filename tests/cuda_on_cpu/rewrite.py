@@ -13,7 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-TYPE = r"(?:const )?\b(?:Dtype|T|int|unsigned int|float|double|bool|char|\w+<Dtype>)"
+# `Type* name`, and `Type *name` of the types that Caffe writes so
+POINTER = r"((?:const )?\b(?:\w+(?:<\w+>)?(?=\* \w)|(?:Dtype|int|float|double)(?= \*\w)))\s?\*"
 
 
 def closing(text, at):
@@ -56,7 +57,7 @@ def rewrite(text, barriers):
     """Return the text of one file as C++; barriers: what with_barriers() found."""
     pieces, last = [], 0
     for _, begin, end in device_functions(text):
-        body = re.sub(rf"({TYPE})\s?\*(?=\s?(?:const\b|\w))", _pointer, text[begin:end])
+        body = re.sub(POINTER, r"::cuda_on_cpu::DevicePointer<\1>", text[begin:end])
         body = re.sub(
             r"__shared__ ([\w<>]+) (\w+)\[(\w+)\];",
             r"static ::cuda_on_cpu::SharedArray<\1, \3> \2;",
@@ -75,10 +76,6 @@ def rewrite(text, barriers):
         return f"::cuda_on_cpu::Launch({shape}, {kernel}, "
 
     return re.sub(r"([\w#]+(?:<\w+>)?)\s*<<<(.*?)>>>\s*\(", launch, text, flags=re.DOTALL)
-
-
-def _pointer(match):
-    return f"::cuda_on_cpu::DevicePointer<{match[1]}> "
 
 
 def _split(shape):

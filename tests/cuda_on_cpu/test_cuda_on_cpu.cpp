@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -136,7 +136,7 @@ TYPED_TEST_CASE(CudaOnCpuTest, TestDtypes);
 // blocks, have an odd number of columns, or are smaller than the window.
 const int kGrids[][5] = {{1, 1, 1, 1, 3}, {1, 3, 1, 1, 23}, {2, 2, 3, 4, 3},
     {1, 2, 4, 3, 9}, {1, 3, 2, 5, 3}, {1, 5, 7, 1, 7}, {1, 4, 1, 9, 7},
-    {2, 7, 21, 35, 11}, {1, 21, 24, 23, 23}};
+    {2, 7, 21, 35, 11}, {1, 21, 24, 23, 23}, {1, 40, 2, 6, 3}};
 
 TYPED_TEST(CudaOnCpuTest, Similarity) {
   for (const int* grid : kGrids) {
@@ -149,22 +149,23 @@ TYPED_TEST(CudaOnCpuTest, Similarity) {
 TYPED_TEST(CudaOnCpuTest, GMF) {
   typedef TypeParam Dtype;
   for (const int* grid : kGrids) {
-    for (const char* type : {"GMFEven", "GMFOdd"}) {
-      const int K = grid[1];
+    const int K = grid[1];
+    for (const bool is_odd : {false, true}) {
       this->AddBottom({grid[0], K, grid[2], grid[3]}, 0, 1);
       this->AddBottom({grid[0], K, grid[2], grid[3]}, 0, 1);
       this->AddBottom({grid[0], NumPairs(grid[4]), grid[2], grid[3]}, 0, 1);
       this->AddBottom({K, K}, 0, 0);
-      // C = R R' of rank 2: eigenvalues of 0, and for K > 2 many of them
-      const vector<Dtype> R = this->Random(2 * K, -1, 1);
+      // C = R R' of full rank, or with many eigenvalues of 0
+      const int rank = is_odd ? 2 : K;
+      const vector<Dtype> R = this->Random(rank * K, -1, 1);
       vector<Dtype>& C = this->bottoms_.back();
-      for (int k = 0; k < K; ++k) {
-        for (int l = 0; l < K; ++l) {
-          C[k * K + l] = R[2 * k] * R[2 * l] + R[2 * k + 1] * R[2 * l + 1];
-        }
+      for (int i = 0; i < K * K; ++i) {
+        C[i] = std::inner_product(R.begin() + i / K * rank,
+            R.begin() + (i / K + 1) * rank, R.begin() + i % K * rank, Dtype(0));
       }
-      this->ExpectGpuIsCpu(string("type: '") + type + "' gmf_param { window: " +
-                           std::to_string(grid[4]) + " }");
+      this->ExpectGpuIsCpu(string("type: '") + (is_odd ? "GMFOdd" : "GMFEven") +
+                           "' gmf_param { window: " + std::to_string(grid[4]) +
+                           " }");
     }
   }
 }
