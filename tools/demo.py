@@ -126,9 +126,13 @@ def run_step(name, command, log, lock):
     """
     text, before, start = shlex.join(command), log.seconds(name), time.monotonic()
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ}  # as tools/train.py
-    with subprocess.Popen(command, env=environment, pass_fds=[lock]) as process:
+    _hold_sigterm(True)  # until the command has begun, and can be ended
+    with subprocess.Popen(
+        command, env=environment, pass_fds=[lock], preexec_fn=lambda: _hold_sigterm(False)
+    ) as process:
         code = None
         try:
+            _hold_sigterm(False)
             while code is None:
                 try:
                     code = process.wait(SAVE_INTERVAL)
@@ -146,6 +150,10 @@ def run_step(name, command, log, lock):
             f"step '{name}' failed with exit code {code}; the reason is above. Its command was\n"
             f"    {text}\nThen run the same demo again: the steps before it are complete"
         )
+
+
+def _hold_sigterm(hold):
+    signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def run_steps(steps, log, lock):
