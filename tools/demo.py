@@ -128,7 +128,10 @@ def run_step(name, command, log, lock):
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ}  # as tools/train.py
     _hold_sigterm(True)  # until the command has begun, and can be ended
     with subprocess.Popen(
-        command, env=environment, pass_fds=[lock], preexec_fn=lambda: _hold_sigterm(False)
+        command,
+        env=environment,
+        pass_fds=[lock],
+        preexec_fn=lambda: _hold_sigterm(False),  # noqa: PLW1509  it takes no lock
     ) as process:
         code = None
         try:
