@@ -13,6 +13,7 @@ endif
 GPU ?= 0
 # Code for sm_75, for sm_80 to 89, for sm_90, and PTX for all that come later
 CUDA_ARCH ?= 75-real 80-real 90
+DNNL ?= 1
 PREFIX ?=
 export CAFFE_SRC ?=
 
@@ -33,8 +34,11 @@ ifeq ($(GPU),1)
   PATH := $(PATH):/usr/local/cuda/bin$(patsubst %,:%,$(WHEELS))
   CMAKE_FLAGS += -DCPU_ONLY=OFF -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache \
     -DCMAKE_CUDA_ARCHITECTURES='$(subst $() ,;,$(CUDA_ARCH))'
-else
+else ifeq ($(DNNL),1)
   BUILD := build/cpu
+  CMAKE_FLAGS += -DCPU_ONLY=ON -DUSE_DNNL=ON
+else
+  BUILD := build/cpu-without-dnnl
   CMAKE_FLAGS += -DCPU_ONLY=ON
 endif
 
@@ -114,17 +118,17 @@ test-fast: all  ## run our own tests without the slow ones
 	  $(call stop,the tests do not compile; the reason is above)
 	@$(VENV)/bin/python tests/run_tests.py --build $(BUILD) --fast
 
-CXX_FILES = $(wildcard caffe_layers/*.hpp caffe_layers/*.cpp caffe_layers/*.cu)
+CXX_FILES = $(wildcard $(foreach suffix,hpp cpp cu,caffe_layers/*.$(suffix) caffe_layers/dnnl/*.$(suffix)))
 OTHER_CXX_FILES = $(wildcard caffe_layers/*.cuh $(addprefix tests/cuda_on_cpu/,*.cpp include/*.hpp))
 
 # cpp_lint.py does not know that gmf_layer.hpp is the header of gmf_layer.cpp, nor
-# any data layer but Caffe's own.
+# any data layer but Caffe's own, nor the end of a lambda.
 lint: venv source  ## check the format and the style of all sources
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES) $(OTHER_CXX_FILES)
 	@$(VENV)/bin/python -W ignore build/source/scripts/cpp_lint.py \
-	  --filter=-build/include_order,-caffe/data_layer_setup \
+	  --filter=-build/include_order,-caffe/data_layer_setup,-readability/braces \
 	  $(CXX_FILES) 2>&1 | sed '/^Done processing/d'
 
 format: venv  ## format all sources
@@ -150,4 +154,5 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
 	@echo "make GPU=1 ...        use CUDA, in build/gpu"
 	@echo "make GPU=1 CUDA_ARCH=86    compile for one kind of GPU only"
+	@echo "make DNNL=0 ...       without the oneDNN engine, in build/cpu-without-dnnl"
 	@echo "make CAFFE_SRC=DIR    use your own checkout of BVLC Caffe"

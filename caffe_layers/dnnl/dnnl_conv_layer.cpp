@@ -1,0 +1,395 @@
+#include "dnnl/dnnl_conv_layer.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "caffe/util/benchmark.hpp"
+#include "caffe/util/math_functions.hpp"
+
+namespace caffe {
+
+namespace {
+
+const dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
+const dnnl::algorithm kWinograd = dnnl::algorithm::convolution_winograd;
+
+/// Whether a kernel is the reference implementation, slower than Caffe's own.
+template <typename PrimitiveDesc>
+bool IsReference(const PrimitiveDesc& desc) {
+  return std::strstr(desc.impl_info_str(), "ref") != nullptr;
+}
+
+// Move pixels between an image and its phases, both in blocks of channels. The
+// phases of one image are d * d images in a row; what of them has no pixel in
+// the image is zero, as if it were padding.
+void CopyPhases(const DnnlDims& dims, int d, int block, bool split,
+    const float* from, float* to) {
+  const int height = dims[2], width = dims[3];
+  const int phase_height = (height + d - 1) / d;
+  const int phase_width = (width + d - 1) / d;
+  const int blocks = (dims[1] + block - 1) / block;
+#pragma omp parallel for collapse(4)
+  for (int n = 0; n < dims[0]; ++n) {
+    for (int phase_y = 0; phase_y < d; ++phase_y) {
+      for (int phase_x = 0; phase_x < d; ++phase_x) {
+        for (int c = 0; c < blocks; ++c) {
+          const int phase = (n * d + phase_y) * d + phase_x;
+          for (int i = 0; i < phase_height; ++i) {
+            const int y = i * d + phase_y;
+            for (int j = 0; j < phase_width; ++j) {
+              const int x = j * d + phase_x;
+              const bool is_inside = y < height && x < width;
+              const size_t whole =
+                  (((size_t(n) * blocks + c) * height + y) * width + x) * block;
+              const size_t part =
+                  (((size_t(phase) * blocks + c) * phase_height + i) *
+                          phase_width +
+                      j) *
+                  block;
+              if (!split && is_inside) {
+                std::copy(from + part, from + part + block, to + whole);
+              } else if (split && is_inside) {
+                std::copy(from + whole, from + whole + block, to + part);
+              } else if (split) {
+                std::fill(to + part, to + part + block, 0.f);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void DnnlConvolutionLayer::Reshape(
+    const vector<Blob<float>*>& bottom, const vector<Blob<float>*>& top) {
+  ConvolutionLayer<float>::Reshape(bottom, top);
+  Geometry geometry;
+  geometry.bottom = BlobDims(bottom[0]->shape());
+  if (geometry.bottom == geometry_.bottom) { return; }
+  geometry.top = BlobDims(top[0]->shape());
+  geometry.weights = BlobDims(this->blobs_[0]->shape());
+  if (this->group_ > 1) {
+    geometry.weights[0] /= this->group_;
+    geometry.weights.insert(geometry.weights.begin(), this->group_);
+  }
+  geometry.bias.assign(1, this->num_output_);
+  for (int i = 0; i < this->num_spatial_axes_; ++i) {
+    geometry.strides.push_back(this->stride_.cpu_data()[i]);
+    geometry.dilations.push_back(this->dilation_.cpu_data()[i] - 1);
+    geometry.pads.push_back(this->pad_.cpu_data()[i]);
+  }
+  geometry_ = geometry;
+  forward_[0].reset();
+  forward_[1].reset();
+  backward_data_.reset();
+  backward_weights_.reset();
+  string reason = "the shape is not batch x channels x one to three axes";
+  use_caffe_ = this->channel_axis_ != 1 || this->num_spatial_axes_ < 1 ||
+               this->num_spatial_axes_ > 3 || bottom[0]->count() == 0 ||
+               top[0]->count() == 0;
+  if (!use_caffe_) {
+    try {
+      use_caffe_ = IsReference(DescribeForward(
+          geometry_, dnnl::prop_kind::forward_training, kDirect));
+      MakeBackward();
+      use_caffe_ = use_caffe_ || IsReference(*backward_data_) ||
+                   IsReference(*backward_weights_);
+      reason = "oneDNN has no fast kernel";
+    } catch (const dnnl::error& error) {
+      use_caffe_ = true;
+      reason = string("oneDNN has no kernel: ") + error.what();
+    }
+  }
+  LOG_IF(INFO, use_caffe_) << "Layer " << this->layer_param_.name()
+                           << ": engine CAFFE for " << bottom[0]->shape_string()
+                           << ", as " << reason;
+}
+
+DnnlConvolutionLayer::ForwardDesc DnnlConvolutionLayer::DescribeForward(
+    const Geometry& geometry, dnnl::prop_kind kind,
+    dnnl::algorithm algorithm) const {
+  dnnl::primitive_attr attributes;
+  if (fuse_relu_) {
+    dnnl::post_ops relu;
+#if DNNL_VERSION_MAJOR >= 3
+    relu.append_eltwise(dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+#else
+    relu.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+#endif
+    attributes.set_post_ops(relu);
+  }
+  const DnnlDesc bias =
+      this->bias_term_ ? PlainDesc(geometry.bias) : DnnlDesc();
+  return Describe<dnnl::convolution_forward>(attributes, kind, algorithm,
+      AnyDesc(geometry.bottom), AnyDesc(geometry.weights), bias,
+      AnyDesc(geometry.top), geometry.strides, geometry.dilations,
+      geometry.pads, geometry.pads);
+}
+
+DnnlConvolutionLayer::ForwardKernel DnnlConvolutionLayer::MakeForward(
+    int phases, dnnl::algorithm algorithm) const {
+  Geometry geometry = geometry_;
+  if (phases > 1) {
+    for (DnnlDims* dims : {&geometry.bottom, &geometry.top}) {
+      (*dims)[0] *= phases * phases;
+      (*dims)[2] = ((*dims)[2] + phases - 1) / phases;
+      (*dims)[3] = ((*dims)[3] + phases - 1) / phases;
+    }
+    for (int i = 0; i < 2; ++i) {
+      geometry.dilations[i] = 0;
+      geometry.pads[i] /= phases;
+    }
+  }
+  const ForwardDesc desc = DescribeForward(geometry,
+      this->phase_ == TRAIN ? dnnl::prop_kind::forward_training
+                            : dnnl::prop_kind::forward_inference,
+      algorithm);
+  return {desc, dnnl::convolution_forward(desc), phases};
+}
+
+shared_ptr<DnnlConvolutionLayer::ForwardKernel>
+DnnlConvolutionLayer::MakeWinograd() const {
+  shared_ptr<ForwardKernel> kernel;
+  const Geometry& g = geometry_;
+  const bool is_3x3 = g.weights.size() == 4 && g.weights[2] == 3 &&
+                      g.weights[3] == 3 && g.strides == DnnlDims(2, 1);
+  if (!is_3x3 || g.dilations[0] != g.dilations[1]) { return kernel; }
+  const int dilation = g.dilations[0] + 1;
+  if (dilation > 1 && g.pads != DnnlDims(2, dilation)) { return kernel; }
+  try {
+    kernel.reset(new ForwardKernel(MakeForward(dilation, kWinograd)));
+  } catch (const dnnl::error&) {  // as in oneDNN 3, which has no Winograd
+    return kernel;
+  }
+  const int block = ChannelBlock(kernel->desc.src_desc());
+  const bool has_blocks =
+      block > 1 && block == ChannelBlock(kernel->desc.dst_desc());
+  if (dilation > 1 && !has_blocks) { kernel.reset(); }
+  return kernel;
+}
+
+shared_ptr<DnnlConvolutionLayer::ForwardKernel>
+DnnlConvolutionLayer::ChooseForward() const {
+  const shared_ptr<ForwardKernel> direct(
+      new ForwardKernel(MakeForward(1, kDirect)));
+  if (this->phase_ == TRAIN) { return direct; }
+  const shared_ptr<ForwardKernel> winograd = MakeWinograd();
+  if (!winograd) { return direct; }
+
+  // Layers of about the same shape share a choice: images of many sizes are not
+  // timed each.
+  static std::mutex mutex;
+  static std::map<vector<int>, bool> choices;
+  const auto rounded = [](int value) {
+    return static_cast<int>(std::lround(2 * std::log2(value)));
+  };
+  const DnnlDims& bottom = geometry_.bottom;
+  const vector<int> key = {rounded(bottom[0]), static_cast<int>(bottom[1]),
+      rounded(bottom[2]), rounded(bottom[3]),
+      static_cast<int>(geometry_.top[1]),
+      static_cast<int>(geometry_.dilations[0]), omp_get_max_threads()};
+  std::lock_guard<std::mutex> lock(mutex);
+  if (choices.find(key) == choices.end()) {
+    const double direct_time = Milliseconds(*direct);
+    const double winograd_time = Milliseconds(*winograd);
+    choices[key] = winograd_time < direct_time;
+    LOG(INFO) << "Layer " << this->layer_param_.name() << ": " << direct_time
+              << " ms by direct convolution, " << winograd_time
+              << " ms by Winograd's algorithm";
+  }
+  return choices[key] ? winograd : direct;
+}
+
+DnnlDesc DnnlConvolutionLayer::BottomDesc(const ForwardKernel& kernel) const {
+  const DnnlDesc desc = kernel.desc.src_desc();
+  return kernel.phases == 1 ? desc
+                            : BlockedDesc(geometry_.bottom, ChannelBlock(desc));
+}
+
+DnnlDesc DnnlConvolutionLayer::TopDesc(const ForwardKernel& kernel) const {
+  const DnnlDesc desc = kernel.desc.dst_desc();
+  return kernel.phases == 1 ? desc
+                            : BlockedDesc(geometry_.top, ChannelBlock(desc));
+}
+
+double DnnlConvolutionLayer::Milliseconds(const ForwardKernel& kernel) const {
+  DnnlMemory weights(kernel.desc.weights_desc());
+  DnnlMemory bottom(BottomDesc(kernel)), top(TopDesc(kernel));
+  DnnlMemory bias(PlainDesc(geometry_.bias));
+  for (DnnlMemory* memory : {&weights, &bottom, &bias}) {
+    std::fill(memory->data(), memory->data() + memory->count(), 0.f);
+  }
+  double fastest = 0;
+  for (int run = 0; run < 4; ++run) {  // the first one warms up
+    CPUTimer timer;
+    timer.Start();
+    RunForward(
+        kernel, weights.memory(), bias.memory(), bottom.memory(), top.memory());
+    const double milliseconds = timer.MicroSeconds() / 1000;
+    if (run == 1 || (run > 1 && milliseconds < fastest)) {
+      fastest = milliseconds;
+    }
+  }
+  return fastest;
+}
+
+void DnnlConvolutionLayer::RunForward(const ForwardKernel& kernel,
+    const dnnl::memory& weights, const dnnl::memory& bias,
+    const dnnl::memory& bottom, const dnnl::memory& top) const {
+  const auto run = [&](const dnnl::memory& from, const dnnl::memory& to) {
+    std::unordered_map<int, dnnl::memory> arguments = {
+        {DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, to}};
+    if (this->bias_term_) { arguments.insert({DNNL_ARG_BIAS, bias}); }
+    Execute(kernel.primitive, arguments);
+  };
+  if (kernel.phases == 1) {
+    run(bottom, top);
+    return;
+  }
+  const DnnlMemory from(kernel.desc.src_desc()), to(kernel.desc.dst_desc());
+  const int block = ChannelBlock(kernel.desc.src_desc());
+  CopyPhases(geometry_.bottom, kernel.phases, block, true,
+      static_cast<const float*>(bottom.get_data_handle()), from.data());
+  run(from.memory(), to.memory());
+  CopyPhases(geometry_.top, kernel.phases, block, false, to.data(),
+      static_cast<float*>(top.get_data_handle()));
+}
+
+const DnnlConvolutionLayer::ForwardKernel& DnnlConvolutionLayer::Forward() {
+  shared_ptr<ForwardKernel>& kernel = forward_[fuse_relu_];
+  if (!kernel) { kernel = ChooseForward(); }
+  return *kernel;
+}
+
+const dnnl::memory& DnnlConvolutionLayer::ReorderedWeights(
+    const DnnlDesc& desc, Weights* weights) {
+  const shared_ptr<SyncedMemory>& from = this->blobs_[0]->data();
+  if (!weights->memory || weights->memory->memory().get_desc() != desc ||
+      weights->from != from || weights->version != from->version() ||
+      from->keeps_cpu_data()) {
+    const dnnl::memory plain(PlainDesc(geometry_.weights), DnnlEngine(),
+        const_cast<float*>(this->blobs_[0]->cpu_data()));
+    weights->memory.reset();
+    weights->memory.reset(new DnnlMemory(desc));
+    const dnnl::memory& reordered = weights->memory->memory();
+    Execute(dnnl::reorder(plain, reordered),
+        {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, reordered}});
+    weights->from = from;
+    weights->version = from->version();
+  }
+  return weights->memory->memory();
+}
+
+dnnl::memory DnnlConvolutionLayer::Bias() const {
+  if (!this->bias_term_) { return dnnl::memory(); }
+  return dnnl::memory(PlainDesc(geometry_.bias), DnnlEngine(),
+      const_cast<float*>(this->blobs_[1]->cpu_data()));
+}
+
+void DnnlConvolutionLayer::Forward_cpu(
+    const vector<Blob<float>*>& bottom, const vector<Blob<float>*>& top) {
+  if (use_caffe_) {
+    ConvolutionLayer<float>::Forward_cpu(bottom, top);
+    return;
+  }
+  const ForwardKernel& kernel = Forward();
+  const dnnl::memory& weights = ReorderedWeights(
+      kernel.desc.weights_desc(), &forward_weights_[fuse_relu_]);
+  for (size_t i = 0; i < bottom.size(); ++i) {
+    const DnnlInput input(
+        bottom[i]->data(), bottom[i]->shape(), BottomDesc(kernel));
+    DnnlOutput output(top[i]->data(), TopDesc(kernel));
+    RunForward(kernel, weights, Bias(), input.memory(), output.memory());
+    if (fuse_relu_) {
+      output.FinishRectified();
+    } else {
+      output.Finish();
+    }
+  }
+}
+
+void DnnlConvolutionLayer::MakeBackward() {
+  const bool fuse_relu = fuse_relu_;
+  fuse_relu_ = false;
+  const ForwardDesc forward =
+      DescribeForward(geometry_, dnnl::prop_kind::forward_training, kDirect);
+  fuse_relu_ = fuse_relu;
+  const Geometry& g = geometry_;
+  const DnnlDesc bias = this->bias_term_ ? PlainDesc(g.bias) : DnnlDesc();
+  backward_data_.reset(new dnnl::convolution_backward_data::primitive_desc(
+      DescribeBackward<dnnl::convolution_backward_data>(forward, kDirect,
+          AnyDesc(g.bottom), AnyDesc(g.weights), AnyDesc(g.top), g.strides,
+          g.dilations, g.pads, g.pads)));
+  backward_weights_.reset(
+      new dnnl::convolution_backward_weights::primitive_desc(
+          DescribeBackward<dnnl::convolution_backward_weights>(forward, kDirect,
+              AnyDesc(g.bottom), AnyDesc(g.weights), bias, AnyDesc(g.top),
+              g.strides, g.dilations, g.pads, g.pads)));
+}
+
+void DnnlConvolutionLayer::AddToDiff(
+    const dnnl::memory& diff, Blob<float>* blob) {
+  const dnnl::memory sum(
+      PlainDesc(Dims(diff.get_desc())), DnnlEngine(), blob->mutable_cpu_diff());
+  dnnl::post_ops add;
+  add.append_sum(1.f);
+  dnnl::primitive_attr attributes;
+  attributes.set_post_ops(add);
+  Execute(dnnl::reorder(diff, sum, attributes),
+      {{DNNL_ARG_FROM, diff}, {DNNL_ARG_TO, sum}});
+}
+
+void DnnlConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,
+    const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom) {
+  if (use_caffe_) {
+    ConvolutionLayer<float>::Backward_cpu(top, propagate_down, bottom);
+    return;
+  }
+  const bool learns_bias = this->bias_term_ && this->param_propagate_down_[1];
+  for (size_t i = 0; i < top.size(); ++i) {
+    if (this->param_propagate_down_[0] || learns_bias) {
+      const auto& desc = *backward_weights_;
+      const DnnlInput bottom_data(
+          bottom[i]->data(), bottom[i]->shape(), desc.src_desc());
+      const DnnlInput top_diff(
+          top[i]->diff(), top[i]->shape(), desc.diff_dst_desc());
+      const DnnlMemory weights(desc.diff_weights_desc());
+      const DnnlMemory bias(PlainDesc(geometry_.bias));
+      std::unordered_map<int, dnnl::memory> arguments = {
+          {DNNL_ARG_SRC, bottom_data.memory()},
+          {DNNL_ARG_DIFF_DST, top_diff.memory()},
+          {DNNL_ARG_DIFF_WEIGHTS, weights.memory()}};
+      if (this->bias_term_) {
+        arguments.insert({DNNL_ARG_DIFF_BIAS, bias.memory()});
+      }
+      Execute(dnnl::convolution_backward_weights(desc), arguments);
+      if (this->param_propagate_down_[0]) {
+        AddToDiff(weights.memory(), this->blobs_[0].get());
+      }
+      if (learns_bias) { AddToDiff(bias.memory(), this->blobs_[1].get()); }
+    }
+    if (propagate_down[i]) {
+      const auto& desc = *backward_data_;
+      const dnnl::memory& weights =
+          ReorderedWeights(desc.weights_desc(), &backward_data_weights_);
+      const DnnlInput top_diff(
+          top[i]->diff(), top[i]->shape(), desc.diff_dst_desc());
+      DnnlOutput bottom_diff(bottom[i]->diff(), desc.diff_src_desc());
+      Execute(dnnl::convolution_backward_data(desc),
+          {{DNNL_ARG_DIFF_DST, top_diff.memory()}, {DNNL_ARG_WEIGHTS, weights},
+              {DNNL_ARG_DIFF_SRC, bottom_diff.memory()}});
+      bottom_diff.Finish();
+    }
+  }
+}
+
+}  // namespace caffe
