@@ -44,6 +44,8 @@ class TypedRunner : public Runner {
     if (!blob) { return false; }
     view->num_axes = blob->num_axes();
     std::copy(blob->shape().begin(), blob->shape().end(), view->shape);
+    blob->data()->keep_cpu_data();  // the caller keeps the pointers
+    blob->diff()->keep_cpu_data();
     view->data = blob->mutable_cpu_data();
     view->diff = blob->mutable_cpu_diff();
     return true;

@@ -446,13 +446,19 @@ def deploy_input(s):
     return n
 
 
+def inference_net(n, name):
+    """The finished deploy net, whose layers share the memory of their results."""
+    net = n.to_proto()
+    net.name = name
+    net.share_activations = True
+    return net
+
+
 def deploy_net(s):
     """The whole network from an image to scores at its resolution."""
     n = deploy_input(s)
     gaussian_crf(n, s, NO_LEARNING)
-    net = n.to_proto()
-    net.name = "deploy"
-    return net
+    return inference_net(n, "deploy")
 
 
 def deploy_unary_net(s):
@@ -460,9 +466,7 @@ def deploy_unary_net(s):
     n = deploy_input(s)
     n["unary/softmax"] = L.Softmax(unary(n, s, NO_LEARNING))
     n.scores = L.Interp(n["unary/softmax"], zoom_factor=STRIDE)
-    net = n.to_proto()
-    net.name = "deploy_unary"
-    return net
+    return inference_net(n, "deploy_unary")
 
 
 def solver(name, s):

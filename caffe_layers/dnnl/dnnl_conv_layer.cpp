@@ -25,6 +25,28 @@ bool IsReference(const PrimitiveDesc& desc) {
   return std::strstr(desc.impl_info_str(), "ref") != nullptr;
 }
 
+/// The first fast kernel among those that describe(layout of the bottom, layout
+/// of the top) finds for the layouts that a convolution may read and write. In
+/// the first place blocks of channels, so that all layers agree on them; few
+/// channels, such as an image's, are best left as they are.
+template <typename Describe>
+auto FindKernel(const DnnlDims& bottom, const DnnlDims& top, Describe describe)
+    -> decltype(describe(DnnlDesc(), DnnlDesc())) {
+  if (bottom.size() == 4) {
+    vector<DnnlDesc> bottoms;
+    if (bottom[1] <= 4) { bottoms.push_back(PlainDesc(bottom)); }
+    bottoms.push_back(BlockedDesc(bottom, 16));
+    for (const DnnlDesc& desc : bottoms) {
+      try {
+        const auto kernel = describe(desc, BlockedDesc(top, 16));
+        if (!IsReference(kernel)) { return kernel; }
+      } catch (const dnnl::error&) {  // not in this layout
+      }
+    }
+  }
+  return describe(AnyDesc(bottom), AnyDesc(top));
+}
+
 // Move pixels between an image and its phases, both in blocks of channels. The
 // phases of one image are d * d images in a row; what of them has no pixel in
 // the image is zero, as if it were padding.
@@ -129,10 +151,12 @@ DnnlConvolutionLayer::ForwardDesc DnnlConvolutionLayer::DescribeForward(
   }
   const DnnlDesc bias =
       this->bias_term_ ? PlainDesc(geometry.bias) : DnnlDesc();
-  return Describe<dnnl::convolution_forward>(attributes, kind, algorithm,
-      AnyDesc(geometry.bottom), AnyDesc(geometry.weights), bias,
-      AnyDesc(geometry.top), geometry.strides, geometry.dilations,
-      geometry.pads, geometry.pads);
+  return FindKernel(geometry.bottom, geometry.top,
+      [&](const DnnlDesc& bottom, const DnnlDesc& top) {
+        return Describe<dnnl::convolution_forward>(attributes, kind, algorithm,
+            bottom, AnyDesc(geometry.weights), bias, top, geometry.strides,
+            geometry.dilations, geometry.pads, geometry.pads);
+      });
 }
 
 DnnlConvolutionLayer::ForwardKernel DnnlConvolutionLayer::MakeForward(
@@ -149,9 +173,12 @@ DnnlConvolutionLayer::ForwardKernel DnnlConvolutionLayer::MakeForward(
       geometry.pads[i] /= phases;
     }
   }
+  // Winograd's transform of the weights takes four times their memory. Made in
+  // each pass, as for training, it costs a few percent of the time only.
   const ForwardDesc desc = DescribeForward(geometry,
-      this->phase_ == TRAIN ? dnnl::prop_kind::forward_training
-                            : dnnl::prop_kind::forward_inference,
+      this->phase_ == TRAIN || algorithm == kWinograd
+          ? dnnl::prop_kind::forward_training
+          : dnnl::prop_kind::forward_inference,
       algorithm);
   return {desc, dnnl::convolution_forward(desc), phases};
 }
@@ -201,7 +228,8 @@ DnnlConvolutionLayer::ChooseForward() const {
   if (choices.find(key) == choices.end()) {
     const double direct_time = Milliseconds(*direct);
     const double winograd_time = Milliseconds(*winograd);
-    choices[key] = winograd_time < direct_time;
+    // It rounds more, and needs memory for its transforms.
+    choices[key] = winograd_time < 0.8 * direct_time;
     LOG(INFO) << "Layer " << this->layer_param_.name() << ": " << direct_time
               << " ms by direct convolution, " << winograd_time
               << " ms by Winograd's algorithm";
@@ -283,6 +311,11 @@ const dnnl::memory& DnnlConvolutionLayer::ReorderedWeights(
     const dnnl::memory& reordered = weights->memory->memory();
     Execute(dnnl::reorder(plain, reordered),
         {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, reordered}});
+    if (this->phase_ == TEST && !from->keeps_cpu_data()) {
+      // Nobody else needs them, as a rule.
+      from->set_private_data(weights->memory);
+      from->free_old_cpu_data();
+    }
     weights->from = from;
     weights->version = from->version();
   }
@@ -302,8 +335,8 @@ void DnnlConvolutionLayer::Forward_cpu(
     return;
   }
   const ForwardKernel& kernel = Forward();
-  const dnnl::memory& weights = ReorderedWeights(
-      kernel.desc.weights_desc(), &forward_weights_[fuse_relu_]);
+  const dnnl::memory& weights =
+      ReorderedWeights(kernel.desc.weights_desc(), &forward_weights_);
   for (size_t i = 0; i < bottom.size(); ++i) {
     const DnnlInput input(
         bottom[i]->data(), bottom[i]->shape(), BottomDesc(kernel));
@@ -325,15 +358,20 @@ void DnnlConvolutionLayer::MakeBackward() {
   fuse_relu_ = fuse_relu;
   const Geometry& g = geometry_;
   const DnnlDesc bias = this->bias_term_ ? PlainDesc(g.bias) : DnnlDesc();
-  backward_data_.reset(new dnnl::convolution_backward_data::primitive_desc(
-      DescribeBackward<dnnl::convolution_backward_data>(forward, kDirect,
-          AnyDesc(g.bottom), AnyDesc(g.weights), AnyDesc(g.top), g.strides,
-          g.dilations, g.pads, g.pads)));
+  backward_data_.reset(
+      new dnnl::convolution_backward_data::primitive_desc(FindKernel(
+          g.bottom, g.top, [&](const DnnlDesc& bottom, const DnnlDesc& top) {
+            return DescribeBackward<dnnl::convolution_backward_data>(forward,
+                kDirect, bottom, AnyDesc(g.weights), top, g.strides,
+                g.dilations, g.pads, g.pads);
+          })));
   backward_weights_.reset(
-      new dnnl::convolution_backward_weights::primitive_desc(
-          DescribeBackward<dnnl::convolution_backward_weights>(forward, kDirect,
-              AnyDesc(g.bottom), AnyDesc(g.weights), bias, AnyDesc(g.top),
-              g.strides, g.dilations, g.pads, g.pads)));
+      new dnnl::convolution_backward_weights::primitive_desc(FindKernel(
+          g.bottom, g.top, [&](const DnnlDesc& bottom, const DnnlDesc& top) {
+            return DescribeBackward<dnnl::convolution_backward_weights>(forward,
+                kDirect, bottom, AnyDesc(g.weights), bias, top, g.strides,
+                g.dilations, g.pads, g.pads);
+          })));
 }
 
 void DnnlConvolutionLayer::AddToDiff(

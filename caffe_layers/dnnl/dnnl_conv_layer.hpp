@@ -82,7 +82,7 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
   bool fuse_relu_;
   bool use_caffe_;
   shared_ptr<ForwardKernel> forward_[2];  // without and with ReLU
-  Weights forward_weights_[2];
+  Weights forward_weights_;
   shared_ptr<dnnl::convolution_backward_data::primitive_desc> backward_data_;
   shared_ptr<dnnl::convolution_backward_weights::primitive_desc>
       backward_weights_;

@@ -261,4 +261,109 @@ TEST(DnnlEngineTest, NetsOfMixedEnginesAgreeWithCaffe) {
   }
 }
 
+namespace {
+
+const char kTwoConvolutions[] =
+    "layer { name: 'input' type: 'Input' top: 'data' input_param { shape { "
+    "dim: 1 dim: 3 dim: 20 dim: 20 } } } "
+    "layer { name: 'first' type: 'Convolution' bottom: 'data' top: 'first' "
+    "convolution_param { num_output: 16 kernel_size: 3 pad: 1 "
+    "weight_filler { type: 'msra' } } } "
+    "layer { name: 'relu' type: 'ReLU' bottom: 'first' top: 'first' } "
+    "layer { name: 'second' type: 'Convolution' bottom: 'first' top: 'second' "
+    "convolution_param { num_output: 16 kernel_size: 3 pad: 1 "
+    "weight_filler { type: 'msra' } } } ";
+
+shared_ptr<Net<float> > MakeNet(const string& text) {
+  NetParameter param;
+  CHECK(google::protobuf::TextFormat::ParseFromString(text, &param));
+  param.mutable_state()->set_phase(TEST);
+  shared_ptr<Net<float> > net(new Net<float>(param));
+  Random any(1);
+  Blob<float>* data = net->input_blobs()[0];
+  any.Fill(data->count(), data->mutable_cpu_data());
+  return net;
+}
+
+vector<float> Values(const Blob<float>& blob) {
+  return vector<float>(blob.cpu_data(), blob.cpu_data() + blob.count());
+}
+
+}  // namespace
+
+TEST(DnnlEngineTest, PassesThatEndBeforeTheReLUShowWhatComesBeforeIt) {
+  const auto net = MakeNet(kTwoConvolutions);
+  const Blob<float>& first = *net->blob_by_name("first");
+  net->ForwardTo(1);
+  const vector<float> before = Values(first);
+  EXPECT_LT(*std::min_element(before.begin(), before.end()), 0);
+  net->ForwardTo(2);
+  vector<float> rectified = before;
+  for (float& value : rectified) { value = std::max(value, 0.f); }
+  EXPECT_EQ(rectified, Values(first));
+  net->Forward();
+  EXPECT_EQ(rectified, Values(first));
+}
+
+TEST(DnnlEngineTest, NewWeightsAreSeenInTheNextPass) {
+  const auto net = MakeNet(kTwoConvolutions);
+  net->Forward();
+  const Blob<float>& second = *net->blob_by_name("second");
+  const vector<float> once = Values(second);
+  net->layer_by_name("second")->blobs()[0]->scale_data(2);
+  net->Forward();
+  for (size_t i = 0; i < once.size(); ++i) {
+    ASSERT_FLOAT_EQ(2 * once[i], second.cpu_data()[i]);
+  }
+}
+
+TEST(DnnlEngineTest, AKeptPointerToWeightsIsSeenInEveryPass) {
+  const auto net = MakeNet(kTwoConvolutions);
+  Blob<float>* weights = net->layer_by_name("second")->blobs()[0].get();
+  weights->data()->keep_cpu_data();
+  float* kept = weights->mutable_cpu_data();
+  for (int pass = 0; pass < 3; ++pass) {
+    std::fill(kept, kept + weights->count(), 0.f);
+    net->Forward();
+    EXPECT_EQ(0, net->blob_by_name("second")->asum_data());
+    kept[0] = 1;
+    net->Forward();
+    EXPECT_NE(0, net->blob_by_name("second")->asum_data());
+  }
+}
+
+TEST(DnnlEngineTest, AKeptPointerToABlobShowsEveryPass) {
+  const auto net = MakeNet(kTwoConvolutions);
+  Blob<float>* first = net->blob_by_name("first").get();
+  first->data()->keep_cpu_data();
+  const float* kept = first->cpu_data();
+  net->Forward();
+  const vector<float> once(kept, kept + first->count());
+  EXPECT_EQ(Values(*first), once);
+  net->input_blobs()[0]->scale_data(2);
+  net->Forward();
+  for (size_t i = 0; i < once.size(); ++i) {
+    ASSERT_FLOAT_EQ(2 * once[i], kept[i]);
+  }
+}
+
+TEST(DnnlEngineTest, SharedActivationsGiveTheSameOutputs) {
+  const auto net = MakeNet(kTwoConvolutions);
+  const auto sharing =
+      MakeNet(string("share_activations: true ") + kTwoConvolutions);
+  for (size_t i = 0; i < net->params().size(); ++i) {
+    sharing->params()[i]->CopyFrom(*net->params()[i]);
+  }
+  for (int pass = 0; pass < 2; ++pass) {
+    net->Forward();
+    sharing->Forward();
+    EXPECT_EQ(Values(*net->blob_by_name("second")),
+        Values(*sharing->blob_by_name("second")));
+    EXPECT_EQ(Values(*net->blob_by_name("data")),
+        Values(*sharing->blob_by_name("data")));
+  }
+  EXPECT_DEATH(sharing->blob_by_name("first")->cpu_data(),
+      "remove share_activations: true");
+}
+
 }  // namespace caffe
