@@ -1,8 +1,13 @@
 """pycaffe on nets of the DNNL engine, whose blobs are not in Caffe's layout between its layers."""
 
+from pathlib import Path
+
 import caffe
 import numpy as np
 import pytest
+
+BUILD = Path(caffe.__file__).resolve().parents[2]
+HAS_DNNL = "USE_DNNL:BOOL=ON" in (BUILD / "CMakeCache.txt").read_text()
 
 NET = """
 layer { name: "data" type: "Input" top: "data"
@@ -33,6 +38,7 @@ def test_an_array_that_is_kept_shows_every_pass(tmp_path):
     np.testing.assert_allclose(first, 2 * once, rtol=1e-6)
 
 
+@pytest.mark.skipif(not HAS_DNNL, reason="built without the DNNL engine")
 def test_a_blob_whose_memory_was_given_back_says_so(tmp_path):
     net = net_of(tmp_path, "share_activations: true" + NET)
     net.forward()
