@@ -19,10 +19,20 @@ namespace {
 const dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
 const dnnl::algorithm kWinograd = dnnl::algorithm::convolution_winograd;
 
+/// Winograd's transforms of large images take more memory than all else in a
+/// net, and gain least there.
+const size_t kMostScratch = 200 << 20;
+
 /// Whether a kernel is the reference implementation, slower than Caffe's own.
 template <typename PrimitiveDesc>
 bool IsReference(const PrimitiveDesc& desc) {
   return std::strstr(desc.impl_info_str(), "ref") != nullptr;
+}
+
+/// Whether a kernel is neither that nor im2col with a matrix product.
+template <typename PrimitiveDesc>
+bool IsDirect(const PrimitiveDesc& desc) {
+  return !IsReference(desc) && !std::strstr(desc.impl_info_str(), "gemm");
 }
 
 /// The first fast kernel among those that describe(layout of the bottom, layout
@@ -103,7 +113,7 @@ void DnnlConvolutionLayer::Reshape(
     geometry.weights[0] /= this->group_;
     geometry.weights.insert(geometry.weights.begin(), this->group_);
   }
-  geometry.bias.assign(1, this->num_output_);
+  if (this->bias_term_) { geometry.bias.assign(1, this->num_output_); }
   for (int i = 0; i < this->num_spatial_axes_; ++i) {
     geometry.strides.push_back(this->stride_.cpu_data()[i]);
     geometry.dilations.push_back(this->dilation_.cpu_data()[i] - 1);
@@ -121,7 +131,7 @@ void DnnlConvolutionLayer::Reshape(
   if (!use_caffe_) {
     try {
       use_caffe_ = IsReference(DescribeForward(
-          geometry_, dnnl::prop_kind::forward_training, kDirect));
+          geometry_, dnnl::prop_kind::forward_training, kDirect, false));
       MakeBackward();
       use_caffe_ = use_caffe_ || IsReference(*backward_data_) ||
                    IsReference(*backward_weights_);
@@ -137,10 +147,10 @@ void DnnlConvolutionLayer::Reshape(
 }
 
 DnnlConvolutionLayer::ForwardDesc DnnlConvolutionLayer::DescribeForward(
-    const Geometry& geometry, dnnl::prop_kind kind,
-    dnnl::algorithm algorithm) const {
-  dnnl::primitive_attr attributes;
-  if (fuse_relu_) {
+    const Geometry& geometry, dnnl::prop_kind kind, dnnl::algorithm algorithm,
+    bool fuse_relu) const {
+  dnnl::primitive_attr attributes = DnnlAttributes();
+  if (fuse_relu) {
     dnnl::post_ops relu;
 #if DNNL_VERSION_MAJOR >= 3
     relu.append_eltwise(dnnl::algorithm::eltwise_relu, 0.f, 0.f);
@@ -150,7 +160,7 @@ DnnlConvolutionLayer::ForwardDesc DnnlConvolutionLayer::DescribeForward(
     attributes.set_post_ops(relu);
   }
   const DnnlDesc bias =
-      this->bias_term_ ? PlainDesc(geometry.bias) : DnnlDesc();
+      geometry.bias.empty() ? DnnlDesc() : PlainDesc(geometry.bias);
   return FindKernel(geometry.bottom, geometry.top,
       [&](const DnnlDesc& bottom, const DnnlDesc& top) {
         return Describe<dnnl::convolution_forward>(attributes, kind, algorithm,
@@ -179,8 +189,8 @@ DnnlConvolutionLayer::ForwardKernel DnnlConvolutionLayer::MakeForward(
       this->phase_ == TRAIN || algorithm == kWinograd
           ? dnnl::prop_kind::forward_training
           : dnnl::prop_kind::forward_inference,
-      algorithm);
-  return {desc, dnnl::convolution_forward(desc), phases};
+      algorithm, fuse_relu_);
+  return {desc, phases};
 }
 
 shared_ptr<DnnlConvolutionLayer::ForwardKernel>
@@ -195,6 +205,10 @@ DnnlConvolutionLayer::MakeWinograd() const {
   try {
     kernel.reset(new ForwardKernel(MakeForward(dilation, kWinograd)));
   } catch (const dnnl::error&) {  // as in oneDNN 3, which has no Winograd
+    return kernel;
+  }
+  if (kernel->desc.scratchpad_desc().get_size() > kMostScratch) {
+    kernel.reset();
     return kernel;
   }
   const int block = ChannelBlock(kernel->desc.src_desc());
@@ -228,7 +242,7 @@ DnnlConvolutionLayer::ChooseForward() const {
   if (choices.find(key) == choices.end()) {
     const double direct_time = Milliseconds(*direct);
     const double winograd_time = Milliseconds(*winograd);
-    // It rounds more, and needs memory for its transforms.
+    // It rounds more, and takes more memory.
     choices[key] = winograd_time < 0.8 * direct_time;
     LOG(INFO) << "Layer " << this->layer_param_.name() << ": " << direct_time
               << " ms by direct convolution, " << winograd_time
@@ -252,7 +266,7 @@ DnnlDesc DnnlConvolutionLayer::TopDesc(const ForwardKernel& kernel) const {
 double DnnlConvolutionLayer::Milliseconds(const ForwardKernel& kernel) const {
   DnnlMemory weights(kernel.desc.weights_desc());
   DnnlMemory bottom(BottomDesc(kernel)), top(TopDesc(kernel));
-  DnnlMemory bias(PlainDesc(geometry_.bias));
+  DnnlMemory bias(PlainDesc(DnnlDims(1, this->num_output_)));
   for (DnnlMemory* memory : {&weights, &bottom, &bias}) {
     std::fill(memory->data(), memory->data() + memory->count(), 0.f);
   }
@@ -274,10 +288,10 @@ void DnnlConvolutionLayer::RunForward(const ForwardKernel& kernel,
     const dnnl::memory& weights, const dnnl::memory& bias,
     const dnnl::memory& bottom, const dnnl::memory& top) const {
   const auto run = [&](const dnnl::memory& from, const dnnl::memory& to) {
-    std::unordered_map<int, dnnl::memory> arguments = {
+    DnnlArguments arguments = {
         {DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, to}};
     if (this->bias_term_) { arguments.insert({DNNL_ARG_BIAS, bias}); }
-    Execute(kernel.primitive, arguments);
+    Run<dnnl::convolution_forward>(kernel.desc, arguments);
   };
   if (kernel.phases == 1) {
     run(bottom, top);
@@ -298,20 +312,40 @@ const DnnlConvolutionLayer::ForwardKernel& DnnlConvolutionLayer::Forward() {
   return *kernel;
 }
 
+shared_ptr<DnnlMemory> DnnlConvolutionLayer::MirroredWeights() const {
+  // Of output n from input c, w becomes that of output c from input n, and its
+  // taps change their order.
+  DnnlDims dims = geometry_.weights;
+  const int outputs = dims[0], inputs = dims[1], taps = dims[2] * dims[3];
+  std::swap(dims[0], dims[1]);
+  const shared_ptr<DnnlMemory> mirrored(new DnnlMemory(PlainDesc(dims)));
+  const float* from = this->blobs_[0]->cpu_data();
+  float* to = mirrored->data();
+#pragma omp parallel for
+  for (int c = 0; c < inputs; ++c) {
+    for (int n = 0; n < outputs; ++n) {
+      const float* tap = from + (size_t(n) * inputs + c) * taps;
+      std::reverse_copy(tap, tap + taps, to + (size_t(c) * outputs + n) * taps);
+    }
+  }
+  return mirrored;
+}
+
 const dnnl::memory& DnnlConvolutionLayer::ReorderedWeights(
-    const DnnlDesc& desc, Weights* weights) {
+    const DnnlDesc& desc, Weights* weights, bool mirror) {
   const shared_ptr<SyncedMemory>& from = this->blobs_[0]->data();
   if (!weights->memory || weights->memory->memory().get_desc() != desc ||
       weights->from != from || weights->version != from->version() ||
       from->keeps_cpu_data()) {
-    const dnnl::memory plain(PlainDesc(geometry_.weights), DnnlEngine(),
-        const_cast<float*>(this->blobs_[0]->cpu_data()));
-    weights->memory.reset();
     weights->memory.reset(new DnnlMemory(desc));
-    const dnnl::memory& reordered = weights->memory->memory();
-    Execute(dnnl::reorder(plain, reordered),
-        {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, reordered}});
-    if (this->phase_ == TEST && !from->keeps_cpu_data()) {
+    if (mirror) {
+      Reorder(MirroredWeights()->memory(), weights->memory->memory());
+    } else {
+      Reorder(dnnl::memory(PlainDesc(geometry_.weights), DnnlEngine(),
+                  const_cast<float*>(this->blobs_[0]->cpu_data())),
+          weights->memory->memory());
+    }
+    if (this->phase_ == TEST && !mirror && !from->keeps_cpu_data()) {
       // Nobody else needs them, as a rule.
       from->set_private_data(weights->memory);
       from->free_old_cpu_data();
@@ -336,7 +370,7 @@ void DnnlConvolutionLayer::Forward_cpu(
   }
   const ForwardKernel& kernel = Forward();
   const dnnl::memory& weights =
-      ReorderedWeights(kernel.desc.weights_desc(), &forward_weights_);
+      ReorderedWeights(kernel.desc.weights_desc(), &forward_weights_, false);
   for (size_t i = 0; i < bottom.size(); ++i) {
     const DnnlInput input(
         bottom[i]->data(), bottom[i]->shape(), BottomDesc(kernel));
@@ -351,13 +385,10 @@ void DnnlConvolutionLayer::Forward_cpu(
 }
 
 void DnnlConvolutionLayer::MakeBackward() {
-  const bool fuse_relu = fuse_relu_;
-  fuse_relu_ = false;
-  const ForwardDesc forward =
-      DescribeForward(geometry_, dnnl::prop_kind::forward_training, kDirect);
-  fuse_relu_ = fuse_relu;
+  const ForwardDesc forward = DescribeForward(
+      geometry_, dnnl::prop_kind::forward_training, kDirect, false);
   const Geometry& g = geometry_;
-  const DnnlDesc bias = this->bias_term_ ? PlainDesc(g.bias) : DnnlDesc();
+  const DnnlDesc bias = g.bias.empty() ? DnnlDesc() : PlainDesc(g.bias);
   backward_data_.reset(
       new dnnl::convolution_backward_data::primitive_desc(FindKernel(
           g.bottom, g.top, [&](const DnnlDesc& bottom, const DnnlDesc& top) {
@@ -372,18 +403,37 @@ void DnnlConvolutionLayer::MakeBackward() {
                 kDirect, bottom, AnyDesc(g.weights), bias, top, g.strides,
                 g.dilations, g.pads, g.pads);
           })));
+  mirrored_.reset();
+  if (!IsDirect(*backward_data_)) { mirrored_ = DescribeMirrored(); }
+}
+
+shared_ptr<DnnlConvolutionLayer::ForwardDesc>
+DnnlConvolutionLayer::DescribeMirrored() const {
+  shared_ptr<ForwardDesc> desc;
+  const Geometry& g = geometry_;
+  if (g.weights.size() != 4 || g.strides != DnnlDims(2, 1)) { return desc; }
+  Geometry mirrored = g;
+  mirrored.bias.clear();
+  std::swap(mirrored.bottom, mirrored.top);
+  std::swap(mirrored.weights[0], mirrored.weights[1]);
+  for (int i = 0; i < 2; ++i) {
+    mirrored.pads[i] =
+        (g.dilations[i] + 1) * (g.weights[2 + i] - 1) - g.pads[i];
+    if (mirrored.pads[i] < 0) { return desc; }
+  }
+  try {
+    desc.reset(new ForwardDesc(DescribeForward(
+        mirrored, dnnl::prop_kind::forward_inference, kDirect, false)));
+  } catch (const dnnl::error&) { return desc; }
+  if (!IsDirect(*desc)) { desc.reset(); }
+  return desc;
 }
 
 void DnnlConvolutionLayer::AddToDiff(
     const dnnl::memory& diff, Blob<float>* blob) {
   const dnnl::memory sum(
       PlainDesc(Dims(diff.get_desc())), DnnlEngine(), blob->mutable_cpu_diff());
-  dnnl::post_ops add;
-  add.append_sum(1.f);
-  dnnl::primitive_attr attributes;
-  attributes.set_post_ops(add);
-  Execute(dnnl::reorder(diff, sum, attributes),
-      {{DNNL_ARG_FROM, diff}, {DNNL_ARG_TO, sum}});
+  ReorderAndAdd(diff, sum);
 }
 
 void DnnlConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,
@@ -401,28 +451,37 @@ void DnnlConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,
       const DnnlInput top_diff(
           top[i]->diff(), top[i]->shape(), desc.diff_dst_desc());
       const DnnlMemory weights(desc.diff_weights_desc());
-      const DnnlMemory bias(PlainDesc(geometry_.bias));
-      std::unordered_map<int, dnnl::memory> arguments = {
-          {DNNL_ARG_SRC, bottom_data.memory()},
+      const DnnlMemory bias(PlainDesc(DnnlDims(1, this->num_output_)));
+      DnnlArguments arguments = {{DNNL_ARG_SRC, bottom_data.memory()},
           {DNNL_ARG_DIFF_DST, top_diff.memory()},
           {DNNL_ARG_DIFF_WEIGHTS, weights.memory()}};
       if (this->bias_term_) {
         arguments.insert({DNNL_ARG_DIFF_BIAS, bias.memory()});
       }
-      Execute(dnnl::convolution_backward_weights(desc), arguments);
+      Run<dnnl::convolution_backward_weights>(desc, arguments);
       if (this->param_propagate_down_[0]) {
         AddToDiff(weights.memory(), this->blobs_[0].get());
       }
       if (learns_bias) { AddToDiff(bias.memory(), this->blobs_[1].get()); }
     }
-    if (propagate_down[i]) {
+    if (propagate_down[i] && mirrored_) {
+      const dnnl::memory& weights = ReorderedWeights(
+          mirrored_->weights_desc(), &backward_data_weights_, true);
+      const DnnlInput top_diff(
+          top[i]->diff(), top[i]->shape(), mirrored_->src_desc());
+      DnnlOutput bottom_diff(bottom[i]->diff(), mirrored_->dst_desc());
+      Run<dnnl::convolution_forward>(*mirrored_,
+          {{DNNL_ARG_SRC, top_diff.memory()}, {DNNL_ARG_WEIGHTS, weights},
+              {DNNL_ARG_DST, bottom_diff.memory()}});
+      bottom_diff.Finish();
+    } else if (propagate_down[i]) {
       const auto& desc = *backward_data_;
       const dnnl::memory& weights =
-          ReorderedWeights(desc.weights_desc(), &backward_data_weights_);
+          ReorderedWeights(desc.weights_desc(), &backward_data_weights_, false);
       const DnnlInput top_diff(
           top[i]->diff(), top[i]->shape(), desc.diff_dst_desc());
       DnnlOutput bottom_diff(bottom[i]->diff(), desc.diff_src_desc());
-      Execute(dnnl::convolution_backward_data(desc),
+      Run<dnnl::convolution_backward_data>(desc,
           {{DNNL_ARG_DIFF_DST, top_diff.memory()}, {DNNL_ARG_WEIGHTS, weights},
               {DNNL_ARG_DIFF_SRC, bottom_diff.memory()}});
       bottom_diff.Finish();

@@ -47,7 +47,6 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
 
   struct ForwardKernel {
     ForwardDesc desc;
-    dnnl::convolution_forward primitive;
     int phases;  // d: the image is split into d x d; 1: it is whole
   };
 
@@ -59,7 +58,7 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
   };
 
   ForwardDesc DescribeForward(const Geometry& geometry, dnnl::prop_kind kind,
-      dnnl::algorithm algorithm) const;
+      dnnl::algorithm algorithm, bool fuse_relu) const;
   ForwardKernel MakeForward(int phases, dnnl::algorithm algorithm) const;
   const ForwardKernel& Forward();
   /// Winograd's algorithm, of the image or its phases; none where it is not
@@ -74,7 +73,12 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
       const dnnl::memory& top) const;
   double Milliseconds(const ForwardKernel& kernel) const;
   void MakeBackward();
-  const dnnl::memory& ReorderedWeights(const DnnlDesc& desc, Weights* weights);
+  /// The gradient of the bottom as a convolution of the top's gradient with
+  /// mirrored weights; none where oneDNN has no direct kernel for that either.
+  shared_ptr<ForwardDesc> DescribeMirrored() const;
+  shared_ptr<DnnlMemory> MirroredWeights() const;
+  const dnnl::memory& ReorderedWeights(
+      const DnnlDesc& desc, Weights* weights, bool mirror);
   dnnl::memory Bias() const;
   void AddToDiff(const dnnl::memory& diff, Blob<float>* blob);
 
@@ -86,6 +90,7 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
   shared_ptr<dnnl::convolution_backward_data::primitive_desc> backward_data_;
   shared_ptr<dnnl::convolution_backward_weights::primitive_desc>
       backward_weights_;
+  shared_ptr<ForwardDesc> mirrored_;  // instead of backward_data_
   Weights backward_data_weights_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -16,7 +17,9 @@ namespace caffe {
 namespace {
 
 // Large buffers go back and forth between layers: what the system gives anew
-// costs it a page fault and a zeroing for each page.
+// costs it a page fault and a zeroing for each page. They are cut out of
+// regions that are never given back; what lies side by side and is free becomes
+// one.
 class BufferPool {
  public:
   static BufferPool& Get() {
@@ -25,60 +28,87 @@ class BufferPool {
   }
 
   void* Allocate(size_t size) {
-    if (size >= kLarge) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      const auto free = free_.lower_bound(size);
-      if (free != free_.end()) {
-        void* buffer = free->second;
-        sizes_[buffer] = free->first;
-        free_.erase(free);
-        return buffer;
-      }
-      // Too small ones would only add to the memory in use.
-      for (const auto& size_and_buffer : free_) {
-        std::free(size_and_buffer.second);
-      }
-      free_.clear();
+    if (size < kLarge) {
+      void* buffer = nullptr;
+      CHECK_EQ(
+          posix_memalign(&buffer, kCacheLine, std::max(size, kCacheLine)), 0)
+          << "allocation of " << size << " bytes failed";
+      return buffer;
     }
-    void* buffer = nullptr;
-    const size_t alignment = size >= kLarge ? kHugePage : kCacheLine;
-    const size_t rounded = (size + alignment - 1) / alignment * alignment;
-    CHECK_EQ(
-        posix_memalign(&buffer, alignment, std::max(rounded, alignment)), 0)
-        << "allocation of " << size << " bytes failed";
-    if (size >= kLarge) {
-      madvise(buffer, rounded, MADV_HUGEPAGE);
-      std::lock_guard<std::mutex> lock(mutex_);
-      sizes_[buffer] = rounded;
+    size = (size + kPage - 1) / kPage * kPage;
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto best = BestFit(size);
+    if (best == free_.end()) {
+      AddRegion(size);
+      best = BestFit(size);
     }
+    char* const buffer = best->first;
+    const size_t rest = best->second - size;
+    free_.erase(best);
+    if (rest > 0) { free_[buffer + size] = rest; }
+    used_[buffer] = size;
     return buffer;
   }
 
   void Free(void* buffer) {
     std::lock_guard<std::mutex> lock(mutex_);
-    const auto size = sizes_.find(buffer);
-    if (size == sizes_.end()) {
+    const auto used = used_.find(static_cast<char*>(buffer));
+    if (used == used_.end()) {
       std::free(buffer);
-    } else {
-      free_.insert({size->second, buffer});
-      sizes_.erase(size);
+      return;
     }
+    AddFree(used->first, used->second);
+    used_.erase(used);
   }
 
  private:
-  static const size_t kLarge = 1 << 20;
-  static const size_t kHugePage = 1 << 21;
-  static const size_t kCacheLine = 64;
+  typedef std::map<char*, size_t> Ranges;  // address and size
+
+  Ranges::iterator BestFit(size_t size) {
+    auto best = free_.end();
+    for (auto range = free_.begin(); range != free_.end(); ++range) {
+      if (range->second >= size &&
+          (best == free_.end() || range->second < best->second)) {
+        best = range;
+      }
+    }
+    return best;
+  }
+
+  void AddRegion(size_t size) {
+    const size_t rounded = (size + kHugePage - 1) / kHugePage * kHugePage;
+    void* const region = mmap(nullptr, rounded, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(region != MAP_FAILED) << "allocation of " << size << " bytes failed";
+    madvise(region, rounded, MADV_HUGEPAGE);
+    AddFree(static_cast<char*>(region), rounded);
+  }
+
+  void AddFree(char* begin, size_t size) {
+    auto range = free_.insert({begin, size}).first;
+    const auto next = std::next(range);
+    if (next != free_.end() && begin + size == next->first) {
+      range->second += next->second;
+      free_.erase(next);
+    }
+    if (range == free_.begin()) { return; }
+    const auto previous = std::prev(range);
+    if (previous->first + previous->second == begin) {
+      previous->second += range->second;
+      free_.erase(range);
+    }
+  }
+
+  static constexpr size_t kLarge = 1 << 20;
+  static constexpr size_t kHugePage = 1 << 21;
+  static constexpr size_t kPage = 1 << 12;
+  static constexpr size_t kCacheLine = 64;
 
   std::mutex mutex_;
-  std::multimap<size_t, void*> free_;
-  std::unordered_map<void*, size_t> sizes_;  // of the large ones in use
+  Ranges free_, used_;
 };
 
-dnnl::memory Reordered(const dnnl::memory& from, const dnnl::memory& to) {
-  Execute(dnnl::reorder(from, to), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
-  return to;
-}
+constexpr size_t BufferPool::kCacheLine;
 
 dnnl::memory PlainMemory(const DnnlDims& dims, const void* data) {
   return dnnl::memory(PlainDesc(dims), DnnlEngine(), const_cast<void*>(data));
@@ -127,10 +157,24 @@ DnnlDims BlobDims(const vector<int>& shape) {
   return DnnlDims(shape.begin(), shape.end());
 }
 
-void Execute(const dnnl::primitive& primitive,
-    const std::unordered_map<int, dnnl::memory>& arguments) {
-  primitive.execute(DnnlStream(), arguments);
-  DnnlStream().wait();
+dnnl::primitive_attr DnnlAttributes() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
+void Reorder(const dnnl::memory& from, const dnnl::memory& to) {
+  Run<dnnl::reorder>(dnnl::reorder::primitive_desc(from, to, DnnlAttributes()),
+      {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+}
+
+void ReorderAndAdd(const dnnl::memory& from, const dnnl::memory& to) {
+  dnnl::post_ops add;
+  add.append_sum(1.f);
+  dnnl::primitive_attr attributes = DnnlAttributes();
+  attributes.set_post_ops(add);
+  Run<dnnl::reorder>(dnnl::reorder::primitive_desc(from, to, attributes),
+      {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
 }
 
 DnnlMemory::DnnlMemory(const DnnlDesc& desc)
@@ -142,7 +186,7 @@ DnnlMemory::DnnlMemory(const DnnlDesc& desc)
 DnnlMemory::~DnnlMemory() { BufferPool::Get().Free(buffer_); }
 
 void DnnlMemory::CopyToCPU(void* cpu_data) {
-  Reordered(memory_, PlainMemory(Dims(memory_.get_desc()), cpu_data));
+  Reorder(memory_, PlainMemory(Dims(memory_.get_desc()), cpu_data));
 }
 
 shared_ptr<DnnlMemory> FindDnnlMemory(
@@ -167,7 +211,8 @@ DnnlInput::DnnlInput(const shared_ptr<SyncedMemory>& from,
     : DnnlInput(from, shape) {
   if (memory_.get_desc() != desc) {
     converted_.reset(new DnnlMemory(desc));
-    memory_ = Reordered(memory_, converted_->memory());
+    Reorder(memory_, converted_->memory());
+    memory_ = converted_->memory();
   }
 }
 

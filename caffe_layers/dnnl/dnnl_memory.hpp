@@ -35,9 +35,8 @@ DnnlDesc AnyDesc(const DnnlDims& dims);
 DnnlDesc BlockedDesc(const DnnlDims& dims, int block);
 DnnlDims Dims(const DnnlDesc& desc);
 DnnlDims BlobDims(const vector<int>& shape);
-/// Run a kernel, and wait for it.
-void Execute(const dnnl::primitive& primitive,
-    const std::unordered_map<int, dnnl::memory>& arguments);
+/// The attributes of all kernels: Run gives them their scratch memory.
+dnnl::primitive_attr DnnlAttributes();
 
 /// Describe a kernel by the arguments of oneDNN 3's primitive_desc, without
 /// engine and attributes; oneDNN 2 takes them by way of a `desc`. Throws
@@ -54,8 +53,8 @@ typename Primitive::primitive_desc Describe(
 template <typename Primitive, typename Forward, typename... Arguments>
 typename Primitive::primitive_desc DescribeBackward(
     const Forward& forward, const Arguments&... arguments) {
-  return
-      typename Primitive::primitive_desc(DnnlEngine(), arguments..., forward);
+  return typename Primitive::primitive_desc(
+      DnnlEngine(), arguments..., forward, DnnlAttributes());
 }
 #else
 typedef dnnl::pooling_v2_forward DnnlPoolingForward;
@@ -69,8 +68,9 @@ typename Primitive::primitive_desc Describe(
 template <typename Primitive, typename Forward, typename... Arguments>
 typename Primitive::primitive_desc DescribeBackward(
     const Forward& forward, const Arguments&... arguments) {
-  return typename Primitive::primitive_desc(
-      typename Primitive::desc(arguments...), DnnlEngine(), forward);
+  return
+      typename Primitive::primitive_desc(typename Primitive::desc(arguments...),
+          DnnlAttributes(), DnnlEngine(), forward);
 }
 #endif
 
@@ -95,7 +95,26 @@ class DnnlMemory : public PrivateMemory {
   void* buffer_;
   dnnl::memory memory_;
   bool rectified_;
+
+  DISABLE_COPY_AND_ASSIGN(DnnlMemory);
 };
+
+typedef std::unordered_map<int, dnnl::memory> DnnlArguments;
+
+/// Run a kernel, and wait for it. oneDNN keeps what it has compiled.
+template <typename Primitive>
+void Run(
+    const typename Primitive::primitive_desc& desc, DnnlArguments arguments) {
+  // From the pool; oneDNN itself would keep it for each kernel.
+  const DnnlMemory scratch(desc.scratchpad_desc());
+  arguments.insert({DNNL_ARG_SCRATCHPAD, scratch.memory()});
+  Primitive(desc).execute(DnnlStream(), arguments);
+  DnnlStream().wait();
+}
+
+/// Convert from one layout to the other, or add the one to the other.
+void Reorder(const dnnl::memory& from, const dnnl::memory& to);
+void ReorderAndAdd(const dnnl::memory& from, const dnnl::memory& to);
 
 /// The private data of a blob's data or diff, where a DNNL layer wrote it and
 /// the blob has the same shape still; or NULL.

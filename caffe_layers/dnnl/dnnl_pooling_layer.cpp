@@ -59,7 +59,7 @@ dnnl::algorithm DnnlPoolingLayer::algorithm() const {
 
 DnnlPoolingForward::primitive_desc DnnlPoolingLayer::DescribeForward(
     dnnl::prop_kind kind, const DnnlDesc& bottom) const {
-  return Describe<DnnlPoolingForward>(dnnl::primitive_attr(), kind, algorithm(),
+  return Describe<DnnlPoolingForward>(DnnlAttributes(), kind, algorithm(),
       bottom, AnyDesc(top_), strides_, kernel_, DnnlDims(2, 0), pads_,
       end_pads_);
 }
@@ -77,7 +77,7 @@ void DnnlPoolingLayer::Forward_cpu(
                                   : dnnl::prop_kind::forward_inference,
           input.desc());
   DnnlOutput output(top[0]->data(), desc.dst_desc());
-  std::unordered_map<int, dnnl::memory> arguments = {
+  DnnlArguments arguments = {
       {DNNL_ARG_SRC, input.memory()}, {DNNL_ARG_DST, output.memory()}};
   if (is_training && is_max()) {
     if (!argmax_ || argmax_->memory().get_desc() != desc.workspace_desc()) {
@@ -85,7 +85,7 @@ void DnnlPoolingLayer::Forward_cpu(
     }
     arguments.insert({DNNL_ARG_WORKSPACE, argmax_->memory()});
   }
-  Execute(DnnlPoolingForward(desc), arguments);
+  Run<DnnlPoolingForward>(desc, arguments);
   output.Finish();
 }
 
@@ -105,7 +105,7 @@ void DnnlPoolingLayer::Backward_cpu(const vector<Blob<float>*>& top,
     // Gradients in the TEST phase are rare: the forward pass keeps nothing.
     argmax.reset(new DnnlMemory(forward.workspace_desc()));
     const DnnlMemory again(forward.dst_desc());
-    Execute(DnnlPoolingForward(forward),
+    Run<DnnlPoolingForward>(forward,
         {{DNNL_ARG_SRC, bottom_data.memory()}, {DNNL_ARG_DST, again.memory()},
             {DNNL_ARG_WORKSPACE, argmax->memory()}});
   }
@@ -115,11 +115,10 @@ void DnnlPoolingLayer::Backward_cpu(const vector<Blob<float>*>& top,
   const DnnlInput top_diff(
       top[0]->diff(), top[0]->shape(), desc.diff_dst_desc());
   DnnlOutput bottom_diff(bottom[0]->diff(), desc.diff_src_desc());
-  std::unordered_map<int, dnnl::memory> arguments = {
-      {DNNL_ARG_DIFF_DST, top_diff.memory()},
+  DnnlArguments arguments = {{DNNL_ARG_DIFF_DST, top_diff.memory()},
       {DNNL_ARG_DIFF_SRC, bottom_diff.memory()}};
   if (is_max()) { arguments.insert({DNNL_ARG_WORKSPACE, argmax->memory()}); }
-  Execute(DnnlPoolingBackward(desc), arguments);
+  Run<DnnlPoolingBackward>(desc, arguments);
   bottom_diff.Finish();
 }
 
