@@ -96,15 +96,16 @@ configure: compiler source venv
 demo: all  ## train, compare with a dense CRF, and write demo/report.html
 	@. ./env.sh && tools/demo.py --output demo
 
-# The first image of the comparison is explained, at a pixel far from the badge.
+# The images with the greatest gain, two between, and the one with the greatest loss.
+# The pixel is far from its badge.
 figures: demo  ## draw the README's figures again, from demo/
 	@. ./env.sh && eval=demo/eval_unary/results_unary && \
 	tools/compare.py --root demo/shapes --output docs/comparison.png \
-	  --ids shapes_000848 shapes_000828 shapes_000809 shapes_000818 --predictions \
+	  --ids shapes_000829 shapes_000852 shapes_000804 shapes_000815 --predictions \
 	  unary=$$eval "unary + dense CRF=$${eval}_dense_crf" GCRF=demo/eval/results && \
 	tools/explain.py --deploy demo/run/nets/deploy.prototxt --root demo/shapes \
-	  --weights demo/run/snapshots/finetune_iter_400.caffemodel --pixel 160 56 \
-	  --output demo/explained.png demo/shapes/JPEGImages/shapes_000848.jpg && \
+	  --weights demo/run/snapshots/finetune_iter_400.caffemodel --pixel 160 136 \
+	  --output demo/explained.png demo/shapes/JPEGImages/shapes_000829.jpg && \
 	tools/plot_training.py demo/run --output docs/training.png && \
 	cp demo/explained.png docs/
 
