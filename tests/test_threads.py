@@ -1,5 +1,8 @@
 """Results do not depend on the number of threads, to the last bit.
 
+A convolution's gradients of its parameters are the exception: oneDNN gives each thread a share of
+the pixels to sum over, and they agree up to rounding.
+
 The number is set as a user sets it, before the program starts: a BLAS may choose its own way of
 computing at that moment, and not look at the number again.
 """
@@ -18,6 +21,9 @@ from test_gmf import random_bottoms
 WINDOW = 23
 SHAPE = (2, 21, 41, 41)  # VOC's classes and the paper's training crop: work for several threads
 
+CONVOLUTION = """type: "Convolution"
+convolution_param { num_output: 32 kernel_size: 3 pad: 1 weight_filler { value: 0.1 } }"""
+
 
 def fingerprints():
     """Return a line for each array that the layers compute: what it is, and a hash of its bits."""
@@ -31,6 +37,11 @@ def fingerprints():
             for i, array in enumerate([top, *layer.backward(top)]):
                 what = f"{name} {layer.dtype} {'gradient of bottom ' + str(i - 1) if i else 'top'}"
                 lines.append(f"{what}: {hashlib.sha256(array.tobytes()).hexdigest()}")
+    pixels = np.random.default_rng(0).normal(size=(2, 16, 41, 41)).astype(np.float32)
+    layer = CaffeLayer(CONVOLUTION, np.float32)
+    top = layer.forward(pixels)
+    for what, array in (("top", top), ("gradient of bottom 0", layer.backward(top)[0])):
+        lines.append(f"Convolution {what}: {hashlib.sha256(array.tobytes()).hexdigest()}")
     return lines
 
 
