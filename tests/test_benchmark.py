@@ -130,6 +130,15 @@ def test_the_share_of_what_is_no_convolution():
     assert benchmark.other_share(costs, [3.0, 1.0]) == 0.25
 
 
+def test_convolutions_of_a_shape_share_a_label():
+    costs = [Cost(f"unary/{name}", "Convolution", *cost) for name, cost in
+             (("conv1", (9, 1)), ("conv2", (9, 1)), ("fc", (5, 1)), ("tiny", (1, 1)))]  # fmt: skip
+    assert benchmark.labels(costs, [0.4, 0.3, 0.29, 0.01]) == [
+        ("conv1, conv2", [0, 1]),
+        ("fc", [2]),
+    ]
+
+
 def test_two_threads_of_a_core_count_once(tmp_path, monkeypatch):
     for cpu, siblings in enumerate(["0-1", "0-1", "2-3", "2-3"]):
         folder = tmp_path / f"cpu{cpu}/topology"

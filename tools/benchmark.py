@@ -130,13 +130,17 @@ def crf_net(settings):
 def nets(settings):
     """Return {task: net} of all that is timed, and of the step that is compared."""
     without_dropout = replace(settings, dropout=0.0)
-    return {
+    result = {
         "trunk": make_nets.deploy_unary_net(settings),
         "deploy": make_nets.deploy_net(settings),
         "step": training_net(settings, settings.crop_size),
         CHECKED_STEP: training_net(without_dropout, 161),  # smaller, to be done sooner
         "crf": crf_net(settings),
     }
+    for task in ("trunk", "deploy"):
+        if "share_activations" in result[task].DESCRIPTOR.fields_by_name:  # with the DNNL engine
+            result[task].share_activations = True
+    return result
 
 
 def random_weights(net, random):
@@ -451,6 +455,21 @@ def between_markers(text, content):
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
+def labels(convolutions, shares):
+    """Return [(text, indices), ...] for the picture: one for all convolutions of a shape.
+
+    Shapes whose share of the time is below 2 % stay without a label.
+    """
+    groups = {}
+    for index, cost in enumerate(convolutions):
+        groups.setdefault((cost.flops, cost.bytes), []).append(index)
+    return [
+        (", ".join(convolutions[index].name.rpartition("/")[2] for index in members), members)
+        for members in groups.values()
+        if sum(shares[index] for index in members) >= 0.02
+    ]
+
+
 def draw_roofline(path, trunk_costs, layers):
     """Draw the convolutions' speed over their arithmetic intensity, under the machine's limits."""
     (flops, memory), times = layers
@@ -474,17 +493,15 @@ def draw_roofline(path, trunk_costs, layers):
         label = f"engine {engine}: {sum(each):.0f} ms"
         axes.scatter(x, y, 20 + 1500 * share, colour, marker=marker, alpha=0.6, lw=0, label=label)
         if engine == next(iter(times)):
-            for i in np.argsort(-share)[:LABELLED]:
-                name = trunk_costs[shown[i]].name.rpartition("/")[2]
-                axes.annotate(name, (x[i], y[i]), (6, 6), textcoords="offset points", size=8)
+            for names, members in labels([trunk_costs[i] for i in shown], share):
+                place = x[members[0]], np.exp(np.log(y[members]).mean())
+                axes.annotate(names, place, (0, 12), textcoords="offset points", size=8,
+                              ha="center")  # fmt: skip
     axes.set(xlabel="arithmetic intensity, FLOP per byte", ylabel="GFLOP/s", xlim=limits)
     axes.legend(loc="lower right", title="each dot a convolution, its area the share of the time")
     axes.grid(alpha=0.3)
     with atomic.new_file(path) as partial:
         figure.savefig(partial, dpi=120, metadata={"Software": None})
-
-
-LABELLED = 12  # names in the picture: more would lie on each other
 
 
 # ---- The command
