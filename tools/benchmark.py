@@ -4,9 +4,10 @@
 Example: taskset -c 0,2 tools/benchmark.py
 Example: tools/benchmark.py --small --repeats 2 --docs /tmp/try     (thin nets, half a minute)
 
-Takes about four minutes. Every contender computes the same from the same weights and inputs in a
-process of its own, and the results are compared first: a benchmark of different results stops. Then
-each runs one pass at a time in turn, so that slow moments of the machine hit all of them alike.
+Takes about four minutes on a quiet machine, and more to compile the first time. Every contender
+computes the same from the same weights and inputs in a process of its own, and the results are
+compared first: a benchmark of different results stops. Then each runs one pass at a time in turn,
+so that slow moments of the machine hit all of them alike.
 Writes the tables in DOCS/performance.md, between its two "benchmark" comments, and the picture
 DOCS/roofline.png. The tables also go to standard output.
 PyTorch: build/venv/bin/pip install --no-deps -r requirements-benchmark.txt
@@ -130,17 +131,13 @@ def crf_net(settings):
 def nets(settings):
     """Return {task: net} of all that is timed, and of the step that is compared."""
     without_dropout = replace(settings, dropout=0.0)
-    result = {
+    return {
         "trunk": make_nets.deploy_unary_net(settings),
         "deploy": make_nets.deploy_net(settings),
         "step": training_net(settings, settings.crop_size),
         CHECKED_STEP: training_net(without_dropout, 161),  # smaller, to be done sooner
         "crf": crf_net(settings),
     }
-    for task in ("trunk", "deploy"):
-        if "share_activations" in result[task].DESCRIPTOR.fields_by_name:  # with the DNNL engine
-            result[task].share_activations = True
-    return result
 
 
 def random_weights(net, random):
@@ -312,21 +309,22 @@ def measure(folder, task, contenders, repeats, bar):
 
 
 def measure_layers(folder, repeats, bar):
-    """Return the machine's speed, and {engine: [milliseconds of each layer of the trunk]}."""
+    """Return the machine's best speeds, and {engine: [milliseconds of each layer of the trunk]}."""
     times, workers = {}, {}
     try:
         for engine in engines():
             workers[engine] = Worker("benchmark_caffe", str(folder), "trunk", engine)
             workers[engine].call("run")
-        speed = workers["CAFFE"].call("machine_speed")
+        speeds = [workers["CAFFE"].call("machine_speed")]
         for engine, worker in workers.items():
             bar.set_description(f"layers: engine {engine}")
             times[engine] = worker.call("layer_times", repeats)
+            speeds.append(workers["CAFFE"].call("machine_speed"))
             bar.update()
     finally:
         for worker in workers.values():
             worker.close()
-    return speed, times
+    return np.max(speeds, axis=0), times
 
 
 def physical_cores(topology=Path("/sys/devices/system/cpu")):
@@ -391,11 +389,11 @@ def report(settings, args, found, layers, trunk_costs):
     found: {task: (measurements, disagreement)}; layers: as of measure_layers.
     """
     (flops, memory), times = layers
-    versions = [f"{name} {version(name)}" for name in ("torch", "pydensecrf2") if version(name)]
-    policy = os.environ.get("OMP_WAIT_POLICY")
+    packages = ["pydensecrf2"] if args.no_pytorch else ["torch", "pydensecrf2"]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     lines = [
         f"`{args.command}` on {args.threads} threads, {processor()}, {', '.join(versions)}, "
-        f"{'OMP_WAIT_POLICY=' + policy if policy else 'OpenMP as it waits by default'}: "
+        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}: "
         f"{args.repeats} rounds, in which each contender ran one pass in turn. A large matrix "
         f"product reached {flops / 1e6:.0f} GFLOP/s, a large copy {memory / 1e6:.1f} GB/s.",
         "",
@@ -429,14 +427,6 @@ def report(settings, args, found, layers, trunk_costs):
         + ".",
     ]
     return "\n".join(lines)
-
-
-def version(package):
-    """Return the version of an installed package, or None."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def other_share(trunk_costs, times):
@@ -513,6 +503,8 @@ def run(args):
     between_markers(page.read_text(), "")  # before minutes of work, not after
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(args.threads)  # for the contenders
+    # A thread that spins while it waits delays all else that wants its core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     settings = make_nets.SMALL if args.small else make_nets.PAPER
     caffes = [Contender(f"Caffe, engine {name}", "benchmark_caffe", name) for name in engines()]
     pytorch = [] if args.no_pytorch else PYTORCH

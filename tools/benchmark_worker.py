@@ -43,7 +43,9 @@ class Worker:
             self._process.stdin.flush()
             return pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError) as error:
-            raise WorkerError(f"{self._name}: its process ended; the reason is above") from error
+            status = self._process.wait()
+            reason = f"killed by signal {-status}" if status < 0 else "the reason is above"
+            raise WorkerError(f"{self._name}: its process ended, {reason}") from error
 
     def close(self):
         self._process.stdin.close()
