@@ -132,6 +132,18 @@ def test_all_images_are_inside_and_can_be_read(page, text):
     assert not re.search(r"https?://|url\(|@import|<script", text)
 
 
+def test_the_comparison_of_a_hand_worked_case():
+    results = {
+        key: measure([[hits, 10 - hits], [1, 4]]) | {"absent_classes": []}
+        for key, hits in zip(report.METHODS, (5, 7, 6, 9), strict=True)
+    }
+    (table,) = Page(report.comparison(results)).tables
+    assert [row[0] for row in table[1:]] == list(report.METHODS.values())
+    # hits 5: IoU 5/11 and 4/10; hits 9: 9/11 and 4/6
+    assert table[1][1:] == ["42.73", "", "60.00", "65.00", "43.64"]
+    assert table[4][1:] == ["74.24", "+31.52", "86.67", "85.00", "76.77"]
+
+
 def test_the_comparison_has_the_numbers_of_the_results(page, folders):
     results = json.loads((folders / "eval/results.json").read_text())
     before = json.loads((folders / "before/results.json").read_text())["network"]
@@ -182,7 +194,7 @@ def test_a_class_that_does_not_occur_is_shown_as_absent():
     results = {"unary": result, "gcrf": result}
     bars = Page(report.class_bars(results)).text.split()
     assert " ".join(bars[-9:]) == "ground 50.00 50.00 tree 33.33 33.33 ship absent absent"
-    assert "GCRF: left out of the mean" in Page(report.comparison(results)).text
+    assert "unary, GCRF: left out of the mean" in Page(report.comparison(results)).text
 
 
 def test_examples_are_the_images_with_the_greatest_gains_and_losses():

@@ -76,18 +76,20 @@ code { font-size: .8125rem; overflow-wrap: anywhere; }
 .key { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: .5rem 0; font-size: .875rem; }
 .key i { display: inline-block; width: .9em; height: .9em; margin-right: .4em;
   border: 1px solid var(--line); vertical-align: -.1em; }
-.bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem; }
+.bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(19rem, 100%), 1fr));
+  gap: 1rem 2rem; }
 .bars h3 { margin: 0 0 .25rem; }
 .bar { display: flex; align-items: center; gap: .5rem; height: 1.1rem; font-size: .8125rem; }
-.bar span { flex: 1; } .bar b { display: block; height: .8rem; border-radius: 0 2px 2px 0; }
+.bar span { flex: 1; background: var(--card); }
+.bar b { display: block; height: .8rem; border-radius: 0 2px 2px 0; }
 .bar em { width: 3.2rem; font-style: normal; text-align: right;
   font-variant-numeric: tabular-nums; }
 .picture { display: block; max-width: none; border-radius: 4px; background: #ffffff; }
 .examples { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr));
   gap: .5rem; margin-bottom: 1rem; }
 .examples figure { margin: 0; } .examples img { display: block; width: 100%; border-radius: 3px; }
-@media (max-width: 600px) { th, td { padding: .3rem .4rem; font-size: .875rem; }
-  thead th { font-size: .75rem; } .examples { grid-template-columns: repeat(2, 1fr); } }
+@media (max-width: 600px) { th, td { padding: .3rem .15rem; font-size: .8125rem; }
+  thead th { font-size: .6875rem; } .examples { grid-template-columns: repeat(2, 1fr); } }
 </style>
 </head>
 <body>
@@ -155,13 +157,15 @@ def comparison(results):
     first, *others = MEASURES.values()
     text = table(["per cent", first, "over the unary", *others], rows)
     text = f'<div class="result">{text}</div>'
+    absent = {}
     for key, result in results.items():
         if result["absent_classes"]:
-            absent = escape(", ".join(result["absent_classes"]))
-            text += (
-                f'<p class="soft">{escape(METHODS[key])}: left out of the mean, as in neither the '
-                f"truth nor the predictions: {absent}.</p>"
-            )
+            absent.setdefault(", ".join(result["absent_classes"]), []).append(METHODS[key])
+    for classes, methods in absent.items():
+        text += (
+            f'<p class="soft">{escape(", ".join(methods))}: left out of the mean, as in neither '
+            f"the truth nor the predictions: {escape(classes)}.</p>"
+        )
     return text
 
 
