@@ -26,21 +26,22 @@ ENDS = {
     for stage in STAGES
     for suffix in ("caffemodel", "solverstate")
 }
-# train.py with nets thin enough for a test: the arguments are folder, data and stages.
+# train.py with nets thin enough for a test: folder, data, iterations of a stage, and stages.
 RUN = """
 import pathlib, signal, sys
 import test_train, train
 signal.signal(signal.SIGTERM, train._interrupt)
-folder, data, *stages = sys.argv[1:]
+folder, data, max_iter, *stages = sys.argv[1:]
 folder = pathlib.Path(folder)
-train.train(test_train.tiny(folder, pathlib.Path(data)), folder, stages)
+settings = test_train.tiny(folder, pathlib.Path(data), max_iter=int(max_iter))
+train.train(settings, folder, stages)
 """
 
 
-def tiny(folder, data, **changes):
+def tiny(folder, data, max_iter=MAX_ITER, **changes):
     """Settings of nets that make an iteration in some milliseconds."""
     stages = {
-        name: replace(stage, batch_size=1, max_iter=MAX_ITER, steps=(40,), **changes)
+        name: replace(stage, batch_size=1, max_iter=max_iter, steps=(40,), **changes)
         for name, stage in make_nets.SMALL.stages.items()
     }
     phase2 = replace(
@@ -81,11 +82,11 @@ def trained(tmp_path_factory, data):
 
 
 @contextlib.contextmanager
-def started(folder, data, *stages):
+def started(folder, data, *stages, max_iter=MAX_ITER):
     """A run in a process group of its own, killed at the end if it still goes on."""
     paths = os.pathsep.join(sys.path)
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, folder, data, *stages],
+        [sys.executable, "-c", RUN, folder, data, str(max_iter), *stages],
         env={**os.environ, "PYTHONPATH": paths},
         stderr=subprocess.PIPE,
         text=True,
@@ -173,13 +174,14 @@ def test_a_row_is_on_disk_when_a_snapshot_starts(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_a_snapshot_of_its_last_iteration(tmp_path, data, number):
-    with started(tmp_path, data, "unary") as process:
+    endless = 10**6  # a run that cannot end before it is stopped
+    with started(tmp_path, data, "unary", max_iter=endless) as process:
         wait_for(tmp_path / "snapshots" / f"unary_iter_{INTERVAL}.solverstate", process)
         process.send_signal(number)
         assert "KeyboardInterrupt" in process.communicate()[1]
     assert "Optimization stopped early" in (tmp_path / "unary.log").read_text()
     iteration, _ = train.last_snapshot(tiny(tmp_path, data), "unary")
-    assert INTERVAL <= iteration < MAX_ITER
+    assert INTERVAL <= iteration < endless
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, data):
