@@ -134,7 +134,7 @@ def test_convolutions_of_a_shape_share_a_label():
     costs = [Cost(f"unary/{name}", "Convolution", *cost) for name, cost in
              (("conv1", (9, 1)), ("conv2", (9, 1)), ("fc", (5, 1)), ("tiny", (1, 1)))]  # fmt: skip
     assert benchmark.labels(costs, [0.4, 0.3, 0.29, 0.01]) == [
-        ("conv1, conv2", [0, 1]),
+        ("conv1 to conv2", [0, 1]),
         ("fc", [2]),
     ]
 

@@ -448,16 +448,21 @@ def between_markers(text, content):
 def labels(convolutions, shares):
     """Return [(text, indices), ...] for the picture: one for all convolutions of a shape.
 
-    Shapes whose share of the time is below 2 % stay without a label.
+    Shapes whose share of the time is below 4 % stay without a label.
     """
     groups = {}
     for index, cost in enumerate(convolutions):
         groups.setdefault((cost.flops, cost.bytes), []).append(index)
     return [
-        (", ".join(convolutions[index].name.rpartition("/")[2] for index in members), members)
+        (" to ".join(dict.fromkeys(names(convolutions, (members[0], members[-1])))), members)
         for members in groups.values()
-        if sum(shares[index] for index in members) >= 0.02
+        if sum(shares[index] for index in members) >= 0.04
     ]
+
+
+def names(layers, indices):
+    """Return the names of layers without that of their branch."""
+    return [layers[index].name.rpartition("/")[2] for index in indices]
 
 
 def draw_roofline(path, trunk_costs, layers):
@@ -471,8 +476,8 @@ def draw_roofline(path, trunk_costs, layers):
     limits = np.array([min(x.min() / 1.5, 0.5 * peak / bandwidth), 1.5 * x.max()])
     roof = np.array([limits[0], peak / bandwidth, limits[1]])
     axes.plot(roof, np.minimum(peak, bandwidth * roof), color="0.3", zorder=1)
-    axes.annotate(f"matrix product: {peak:.0f} GFLOP/s", (limits[1], peak), (0, 5),
-                  textcoords="offset points", ha="right", color="0.3")  # fmt: skip
+    axes.annotate(f"matrix product: {peak:.0f} GFLOP/s", (roof[1], peak), (0, 5),
+                  textcoords="offset points", color="0.3")  # fmt: skip
     axes.annotate(f"copy: {bandwidth:.0f} GB/s", (limits[0], bandwidth * limits[0]), (12, 0),
                   textcoords="offset points", va="center", color="0.3")  # fmt: skip
     styles = {"DNNL": ("C0", "o"), "CAFFE": ("C1", "s")}
@@ -483,10 +488,10 @@ def draw_roofline(path, trunk_costs, layers):
         label = f"engine {engine}: {sum(each):.0f} ms"
         axes.scatter(x, y, 20 + 1500 * share, colour, marker=marker, alpha=0.6, lw=0, label=label)
         if engine == next(iter(times)):
-            for names, members in labels([trunk_costs[i] for i in shown], share):
+            for text, members in labels([trunk_costs[i] for i in shown], share):
                 place = x[members[0]], np.exp(np.log(y[members]).mean())
-                axes.annotate(names, place, (0, 12), textcoords="offset points", size=8,
-                              ha="center")  # fmt: skip
+                axes.annotate(text, place, (-9, 0), textcoords="offset points", size=8,
+                              ha="right", va="center")  # fmt: skip
     axes.set(xlabel="arithmetic intensity, FLOP per byte", ylabel="GFLOP/s", xlim=limits)
     axes.legend(loc="lower right", title="each dot a convolution, its area the share of the time")
     axes.grid(alpha=0.3)
