@@ -2,6 +2,7 @@
 
 #include "caffe/layer_factory.hpp"
 #include "dnnl/dnnl_conv_layer.hpp"
+#include "dnnl/dnnl_inner_product_layer.hpp"
 #include "dnnl/dnnl_pooling_layer.hpp"
 #include "dnnl/dnnl_simple_layers.hpp"
 
@@ -32,14 +33,16 @@ shared_ptr<Layer<float> > CreateDnnlLayer<float>(const LayerParameter& param) {
     layer = new DnnlPoolingLayer(param);
   } else if (type == "ReLU" && IsDnnl(param.relu_param())) {
     layer = new DnnlReLULayer(param);
+  } else if (type == "InnerProduct" && IsDnnl(param.inner_product_param())) {
+    layer = new DnnlInnerProductLayer(param);
+  } else if (type == "Eltwise" && IsDnnl(param.eltwise_param())) {
+    layer = new DnnlEltwiseLayer(param);
+  } else if (type == "Concat" && IsDnnl(param.concat_param())) {
+    layer = new DnnlConcatLayer(param);
   } else if (type == "Dropout") {
     layer = new DnnlDropoutLayer(param);
   } else if (type == "Split") {
     layer = new DnnlSplitLayer(param);
-  } else if (type == "Eltwise") {
-    layer = new DnnlEltwiseLayer(param);
-  } else if (type == "Concat") {
-    layer = new DnnlConcatLayer(param);
   }
   return shared_ptr<Layer<float> >(layer);
 }

@@ -332,28 +332,19 @@ shared_ptr<DnnlMemory> DnnlConvolutionLayer::MirroredWeights() const {
 }
 
 const dnnl::memory& DnnlConvolutionLayer::ReorderedWeights(
-    const DnnlDesc& desc, Weights* weights, bool mirror) {
-  const shared_ptr<SyncedMemory>& from = this->blobs_[0]->data();
-  if (!weights->memory || weights->memory->memory().get_desc() != desc ||
-      weights->from != from || weights->version != from->version() ||
-      from->keeps_cpu_data()) {
-    weights->memory.reset(new DnnlMemory(desc));
+    const DnnlDesc& desc, DnnlWeights* weights, bool mirror) {
+  const Blob<float>& blob = *this->blobs_[0];
+  const auto write = [&](const dnnl::memory& to) {
     if (mirror) {
-      Reorder(MirroredWeights()->memory(), weights->memory->memory());
+      Reorder(MirroredWeights()->memory(), to);
     } else {
       Reorder(dnnl::memory(PlainDesc(geometry_.weights), DnnlEngine(),
-                  const_cast<float*>(this->blobs_[0]->cpu_data())),
-          weights->memory->memory());
+                  const_cast<float*>(blob.cpu_data())),
+          to);
     }
-    if (this->phase_ == TEST && !mirror && !from->keeps_cpu_data()) {
-      // Nobody else needs them, as a rule.
-      from->set_private_data(weights->memory);
-      from->free_old_cpu_data();
-    }
-    weights->from = from;
-    weights->version = from->version();
-  }
-  return weights->memory->memory();
+  };
+  const bool free_others = this->phase_ == TEST && !mirror;
+  return weights->Get(blob.data(), desc, write, free_others);
 }
 
 dnnl::memory DnnlConvolutionLayer::Bias() const {

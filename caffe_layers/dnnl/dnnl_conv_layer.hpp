@@ -50,13 +50,6 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
     int phases;  // d: the image is split into d x d; 1: it is whole
   };
 
-  /// The weights in a kernel's layout, made anew when they have changed.
-  struct Weights {
-    shared_ptr<SyncedMemory> from;
-    size_t version;
-    shared_ptr<DnnlMemory> memory;
-  };
-
   ForwardDesc DescribeForward(const Geometry& geometry, dnnl::prop_kind kind,
       dnnl::algorithm algorithm, bool fuse_relu) const;
   ForwardKernel MakeForward(int phases, dnnl::algorithm algorithm) const;
@@ -78,7 +71,7 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
   shared_ptr<ForwardDesc> DescribeMirrored() const;
   shared_ptr<DnnlMemory> MirroredWeights() const;
   const dnnl::memory& ReorderedWeights(
-      const DnnlDesc& desc, Weights* weights, bool mirror);
+      const DnnlDesc& desc, DnnlWeights* weights, bool mirror);
   dnnl::memory Bias() const;
   void AddToDiff(const dnnl::memory& diff, Blob<float>* blob);
 
@@ -86,12 +79,12 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
   bool fuse_relu_;
   bool use_caffe_;
   shared_ptr<ForwardKernel> forward_[2];  // without and with ReLU
-  Weights forward_weights_;
+  DnnlWeights forward_weights_;
   shared_ptr<dnnl::convolution_backward_data::primitive_desc> backward_data_;
   shared_ptr<dnnl::convolution_backward_weights::primitive_desc>
       backward_weights_;
   shared_ptr<ForwardDesc> mirrored_;  // instead of backward_data_
-  Weights backward_data_weights_;
+  DnnlWeights backward_data_weights_;
 };
 
 }  // namespace caffe

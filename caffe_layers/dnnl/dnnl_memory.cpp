@@ -242,6 +242,23 @@ void DnnlOutput::FinishRectified() {
   Finish();
 }
 
+const dnnl::memory& DnnlWeights::Get(const shared_ptr<SyncedMemory>& from,
+    const DnnlDesc& desc, const std::function<void(const dnnl::memory&)>& write,
+    bool free_others) {
+  if (!memory_ || memory_->memory().get_desc() != desc || from_ != from ||
+      version_ != from->version() || from->keeps_cpu_data()) {
+    memory_.reset(new DnnlMemory(desc));
+    write(memory_->memory());
+    if (free_others && !from->keeps_cpu_data()) {
+      from->set_private_data(memory_);
+      from->free_old_cpu_data();
+    }
+    from_ = from;
+    version_ = from->version();
+  }
+  return memory_->memory();
+}
+
 int ChannelBlock(const DnnlDesc& desc) {
   const DnnlDims dims = Dims(desc);
   if (desc == PlainDesc(dims)) { return 1; }

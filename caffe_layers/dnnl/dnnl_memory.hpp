@@ -4,6 +4,7 @@
 #include <dnnl.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <unordered_map>
 #include <vector>
 
@@ -155,6 +156,21 @@ class DnnlOutput {
   shared_ptr<SyncedMemory> to_;
   dnnl::memory memory_;
   shared_ptr<DnnlMemory> private_;
+};
+
+/// A layer's weights in a kernel's layout, made anew when they have changed.
+class DnnlWeights {
+ public:
+  /// Of `from`, which write(memory) puts into the layout. Where nobody else
+  /// needs them, Caffe's copy is freed.
+  const dnnl::memory& Get(const shared_ptr<SyncedMemory>& from,
+      const DnnlDesc& desc,
+      const std::function<void(const dnnl::memory&)>& write, bool free_others);
+
+ private:
+  shared_ptr<SyncedMemory> from_;
+  size_t version_;
+  shared_ptr<DnnlMemory> memory_;
 };
 
 /// The block of BlockedDesc, 1 for Caffe's layout, 0 for any other.

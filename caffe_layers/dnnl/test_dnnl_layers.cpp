@@ -161,6 +161,32 @@ TEST(DnnlEngineTest, ThousandPoolingsAgreeWithCaffe) {
   }
 }
 
+TEST(DnnlEngineTest, ThousandInnerProductsAgreeWithCaffe) {
+  for (int seed = 0; seed < 1000; ++seed) {
+    Random any(seed);
+    vector<int> shape(any(2, 4));
+    for (int& size : shape) { size = any(1, 6); }
+    if (any.Chance(50)) { shape[1] = 16 * any(1, 3); }
+    std::ostringstream text;
+    text << "type: 'InnerProduct' phase: "
+         << (any.Chance(50) ? "TEST" : "TRAIN")
+         << " inner_product_param { num_output: " << any(1, 40)
+         << " axis: " << (any.Chance(70) ? 1 : any(0, shape.size() - 1))
+         << " transpose: " << (any.Chance(30) ? "true" : "false")
+         << " bias_term: " << (any.Chance(80) ? "true " : "false ");
+    const string what = text.str() + "} of " + ShapeText(shape);
+    Passed expected(ParseLayer(text.str() + "engine: CAFFE }"), shape, seed);
+    Passed found(ParseLayer(text.str() + "engine: DNNL }"), shape, seed);
+    ExpectClose(expected.top, found.top, what + "top");
+    ExpectClose(expected.bottom, found.bottom, what + "bottom");
+    for (size_t i = 0; i < expected.layer->blobs().size(); ++i) {
+      ExpectClose(*expected.layer->blobs()[i], *found.layer->blobs()[i],
+          what + "parameter");
+    }
+    if (HasFailure()) { return; }
+  }
+}
+
 // Nets of random layers, each with a random engine, so that blobs go from one
 // engine to the other in every way.
 TEST(DnnlEngineTest, NetsOfMixedEnginesAgreeWithCaffe) {
@@ -190,20 +216,32 @@ TEST(DnnlEngineTest, NetsOfMixedEnginesAgreeWithCaffe) {
                           "' top: '" + top + "' ";
       const string in_place = "layer { name: 'in_place" + top + "' bottom: '" +
                               top + "' top: '" + top + "' ";
-      switch (any(0, 4)) {
+      switch (any(0, 5)) {
         case 0:
           add(head + "type: 'Pooling' pooling_param { kernel_size: 3 pad: 1 " +
               "pool: " + (any.Chance(50) ? "MAX" : "AVE"));
           add_engine();
           break;
         case 1:
-          add(head + "bottom: '" + blobs.back() + "' type: 'Concat' }\n");
+          add(head + "bottom: '" + blobs.back() +
+              "' type: 'Concat' concat_param { ");
+          add_engine();
           break;
         case 2:
           add(head + "type: 'ReLU' relu_param { negative_slope: " +
               (any.Chance(50) ? "0.1" : "0"));
           add_engine();
           break;
+        case 3:
+          add("layer { name: 'pooled" + top + "' bottom: '" + bottom +
+              "' top: 'pooled" + top + "' type: 'Pooling' pooling_param { " +
+              "global_pooling: true ");
+          add_engine();
+          add("layer { name: 'product" + top + "' bottom: 'pooled" + top +
+              "' top: 'product" + top + "' type: 'InnerProduct' " +
+              "inner_product_param { num_output: 5 ");
+          add_engine();
+          continue;
         default:
           add(head + "type: 'Convolution' convolution_param { kernel_size: 3 " +
               "pad: 1 num_output: " +
@@ -216,7 +254,8 @@ TEST(DnnlEngineTest, NetsOfMixedEnginesAgreeWithCaffe) {
           if (any.Chance(30)) {
             add("layer { name: 'twice" + top + "' bottom: '" + top +
                 "' bottom: '" + top + "' top: 'twice" + top +
-                "' type: 'Eltwise' eltwise_param { coeff: 0.5 coeff: 2 } }\n");
+                "' type: 'Eltwise' eltwise_param { coeff: 0.5 coeff: 2 ");
+            add_engine();
             blobs.push_back("twice" + top);
           }
       }
