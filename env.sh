@@ -29,4 +29,8 @@ if [ -x "${_gcrf_bin%%:*}/caffe" ]; then
 else
   echo "env.sh: ${_gcrf_bin%%:*}/caffe is not there: run make first" >&2
 fi
+# Threads of OpenMP that wait for work sleep after some ten microseconds: to wake
+# them between any two layers takes longer than a layer of a thin net, and when
+# they wait on and on, they take the cores from whoever else needs them.
+[ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 unset _gcrf _gcrf_bin _gcrf_python

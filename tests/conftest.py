@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import settings
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # no log of every net, errors only
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # no spinning beside the tests' other work
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in env.sh
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "python_layers"), str(ROOT / "tools")]
 

@@ -62,10 +62,9 @@ def main(argv=None):
     build = args.build.resolve()
     env = dict(os.environ, PYTHONPATH=f"{build / 'python'}:{ROOT / 'python_layers'}")
     env["PATH"] = f"{build / 'tools'}:{Path(sys.executable).parent}:{env['PATH']}"
-    # A gradient check starts thousands of tiny teams of threads; a spinning one would hold the
-    # cores that the others wait for. Two threads are enough to see a race.
+    # A gradient check starts thousands of tiny teams of threads. Two are enough to see a race.
     env.setdefault("OMP_NUM_THREADS", "2")
-    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    env.setdefault("GOMP_SPINCOUNT", "1000")  # as in env.sh
     # With CUDA, the test programs leave out what needs a device where there is none.
     has_cuda = "CPU_ONLY:BOOL=OFF" in (build / "CMakeCache.txt").read_text()
     filters = () if has_cuda else ("--gtest_filter=-*GPU*",)

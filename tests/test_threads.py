@@ -21,8 +21,10 @@ from test_gmf import random_bottoms
 WINDOW = 23
 SHAPE = (2, 21, 41, 41)  # VOC's classes and the paper's training crop: work for several threads
 
-CONVOLUTION = """type: "Convolution"
-convolution_param { num_output: 32 kernel_size: 3 pad: 1 weight_filler { value: 0.1 } }"""
+CONVOLUTION = """type: "Convolution" phase: TRAIN
+convolution_param {{
+  num_output: 32 kernel_size: 3 pad: {0} dilation: {0} weight_filler {{ value: 0.1 }}
+}}"""
 
 
 def fingerprints():
@@ -37,11 +39,13 @@ def fingerprints():
             for i, array in enumerate([top, *layer.backward(top)]):
                 what = f"{name} {layer.dtype} {'gradient of bottom ' + str(i - 1) if i else 'top'}"
                 lines.append(f"{what}: {hashlib.sha256(array.tobytes()).hexdigest()}")
-    pixels = np.random.default_rng(0).normal(size=(2, 16, 41, 41)).astype(np.float32)
-    layer = CaffeLayer(CONVOLUTION, np.float32)
-    top = layer.forward(pixels)
-    for what, array in (("top", top), ("gradient of bottom 0", layer.backward(top)[0])):
-        lines.append(f"Convolution {what}: {hashlib.sha256(array.tobytes()).hexdigest()}")
+    for channels, dilation in ((16, 1), (32, 1), (32, 2)):  # direct, and by Winograd's algorithm
+        pixels = np.random.default_rng(0).normal(size=(2, channels, 41, 41)).astype(np.float32)
+        layer = CaffeLayer(CONVOLUTION.format(dilation), np.float32)
+        top = layer.forward(pixels)
+        for what, array in (("top", top), ("gradient of bottom 0", layer.backward(top)[0])):
+            hashed = hashlib.sha256(array.tobytes()).hexdigest()
+            lines.append(f"Convolution {channels} {dilation} {what}: {hashed}")
     return lines
 
 

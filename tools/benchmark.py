@@ -4,7 +4,7 @@
 Example: taskset -c 0,2 tools/benchmark.py
 Example: tools/benchmark.py --small --repeats 2 --docs /tmp/try     (thin nets, half a minute)
 
-Takes about four minutes on a quiet machine, and more to compile the first time. Every contender
+Takes about eight minutes on a quiet machine, and more to compile the first time. Every contender
 computes the same from the same weights and inputs in a process of its own, and the results are
 compared first: a benchmark of different results stops. Then each runs one pass at a time in turn,
 so that slow moments of the machine hit all of them alike.
@@ -393,7 +393,7 @@ def report(settings, args, found, layers, trunk_costs):
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     lines = [
         f"`{args.command}` on {args.threads} threads, {processor()}, {', '.join(versions)}, "
-        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}: "
+        f"GOMP_SPINCOUNT={os.environ['GOMP_SPINCOUNT']}: "
         f"{args.repeats} rounds, in which each contender ran one pass in turn. A large matrix "
         f"product reached {flops / 1e6:.0f} GFLOP/s, a large copy {memory / 1e6:.1f} GB/s.",
         "",
@@ -508,8 +508,7 @@ def run(args):
     between_markers(page.read_text(), "")  # before minutes of work, not after
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(args.threads)  # for the contenders
-    # A thread that spins while it waits delays all else that wants its core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in env.sh, for all of them
     settings = make_nets.SMALL if args.small else make_nets.PAPER
     caffes = [Contender(f"Caffe, engine {name}", "benchmark_caffe", name) for name in engines()]
     pytorch = [] if args.no_pytorch else PYTORCH

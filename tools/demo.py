@@ -125,11 +125,9 @@ def run_step(name, command, log, lock):
     runs, even if this process is killed.
     """
     text, before, start = shlex.join(command), log.seconds(name), time.monotonic()
-    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}  # as tools/train.py
     _hold_sigterm(True)  # until the command has begun, and can be ended
     with subprocess.Popen(
         command,
-        env=environment,
         pass_fds=[lock],
         preexec_fn=lambda: _hold_sigterm(False),  # noqa: PLW1509  it takes no lock
     ) as process:

@@ -177,7 +177,6 @@ def caffe_train(settings, name, folder, lock, gpu):
     command += ["-snapshot", str(snapshot)] if snapshot else []
     command += ["-gpu", gpu] if gpu else []
     environment = {
-        "OMP_WAIT_POLICY": "passive",  # spinning threads starve the one that reads the data
         **os.environ,
         "GLOG_minloglevel": "0",
         "GLOG_logtostderr": "1",

@@ -99,7 +99,74 @@ void CopyPhases(const DnnlDims& dims, int d, int block, bool split,
   }
 }
 
+float* Data(const dnnl::memory& memory) {
+  return static_cast<float*>(memory.get_data_handle());
+}
+
+/// The phases of an image, in the layout of their kernel.
+shared_ptr<DnnlMemory> Split(const DnnlDims& dims, int d,
+    const dnnl::memory& image, const DnnlDesc& desc) {
+  const shared_ptr<DnnlMemory> phases(new DnnlMemory(desc));
+  CopyPhases(dims, d, ChannelBlock(desc), true, Data(image), phases->data());
+  return phases;
+}
+
+/// The layout of an image whose phases are in this layout.
+DnnlDesc ImageDesc(const DnnlDims& dims, int d, const DnnlDesc& phases) {
+  return d == 1 ? phases : BlockedDesc(dims, ChannelBlock(phases));
+}
+
+/// Whether there are blocks, so that an image has phases, or needs none.
+bool HasPhases(int d, const DnnlDesc& bottom, const DnnlDesc& top) {
+  const int block = ChannelBlock(bottom);
+  return d == 1 || (block > 1 && block == ChannelBlock(top));
+}
+
 }  // namespace
+
+DnnlConvolutionLayer::Geometry DnnlConvolutionLayer::Geometry::Phases(
+    int d) const {
+  Geometry phases = *this;
+  if (d == 1) { return phases; }
+  for (DnnlDims* dims : {&phases.bottom, &phases.top}) {
+    (*dims)[0] *= d * d;
+    (*dims)[2] = ((*dims)[2] + d - 1) / d;
+    (*dims)[3] = ((*dims)[3] + d - 1) / d;
+  }
+  phases.dilations = DnnlDims(2, 0);
+  phases.pads = {pads[0] / d, pads[1] / d};
+  return phases;
+}
+
+DnnlConvolutionLayer::Geometry DnnlConvolutionLayer::Geometry::Mirrored()
+    const {
+  Geometry mirrored = *this;
+  mirrored.bias.clear();
+  std::swap(mirrored.bottom, mirrored.top);
+  std::swap(mirrored.weights[0], mirrored.weights[1]);
+  for (int i = 0; i < 2; ++i) {
+    mirrored.pads[i] = (dilations[i] + 1) * (weights[2 + i] - 1) - pads[i];
+  }
+  return mirrored;
+}
+
+bool DnnlConvolutionLayer::Geometry::HasMirrored() const {
+  return weights.size() == 4 && strides == DnnlDims(2, 1) &&
+         Mirrored().pads[0] >= 0 && Mirrored().pads[1] >= 0;
+}
+
+bool DnnlConvolutionLayer::Geometry::IsForWinograd() const {
+  const int dilation = dilations[0] + 1;
+  return weights.size() == 4 && weights[2] == 3 && weights[3] == 3 &&
+         strides == DnnlDims(2, 1) && dilations[0] == dilations[1] &&
+         (dilation == 1 || pads == DnnlDims(2, dilation));
+}
+
+bool DnnlConvolutionLayer::Geometry::IsFastByWinograd() const {
+  const DnnlDims phase = Phases(dilations[0] + 1).top;
+  return std::min(bottom[1], top[1]) >= 32 &&
+         std::min(phase[2], phase[3]) >= 16;
+}
 
 void DnnlConvolutionLayer::Reshape(
     const vector<Blob<float>*>& bottom, const vector<Blob<float>*>& top) {
@@ -134,7 +201,7 @@ void DnnlConvolutionLayer::Reshape(
           geometry_, dnnl::prop_kind::forward_training, kDirect, false));
       MakeBackward();
       use_caffe_ = use_caffe_ || IsReference(*backward_data_) ||
-                   IsReference(*backward_weights_);
+                   IsReference(backward_weights_->desc);
       reason = "oneDNN has no fast kernel";
     } catch (const dnnl::error& error) {
       use_caffe_ = true;
@@ -169,63 +236,82 @@ DnnlConvolutionLayer::ForwardDesc DnnlConvolutionLayer::DescribeForward(
       });
 }
 
-DnnlConvolutionLayer::ForwardKernel DnnlConvolutionLayer::MakeForward(
-    int phases, dnnl::algorithm algorithm) const {
-  Geometry geometry = geometry_;
-  if (phases > 1) {
-    for (DnnlDims* dims : {&geometry.bottom, &geometry.top}) {
-      (*dims)[0] *= phases * phases;
-      (*dims)[2] = ((*dims)[2] + phases - 1) / phases;
-      (*dims)[3] = ((*dims)[3] + phases - 1) / phases;
-    }
-    for (int i = 0; i < 2; ++i) {
-      geometry.dilations[i] = 0;
-      geometry.pads[i] /= phases;
-    }
-  }
-  // Winograd's transform of the weights takes four times their memory. Made in
-  // each pass, as for training, it costs a few percent of the time only.
-  const ForwardDesc desc = DescribeForward(geometry,
-      this->phase_ == TRAIN || algorithm == kWinograd
-          ? dnnl::prop_kind::forward_training
-          : dnnl::prop_kind::forward_inference,
-      algorithm, fuse_relu_);
-  return {desc, phases};
+DnnlConvolutionLayer::BackwardWeightsDesc
+DnnlConvolutionLayer::DescribeBackwardWeights(
+    const Geometry& geometry, dnnl::algorithm algorithm) const {
+  const Geometry& g = geometry;
+  const ForwardDesc forward =
+      DescribeForward(g, dnnl::prop_kind::forward_training, algorithm, false);
+  const DnnlDesc bias = g.bias.empty() ? DnnlDesc() : PlainDesc(g.bias);
+  return FindKernel(
+      g.bottom, g.top, [&](const DnnlDesc& bottom, const DnnlDesc& top) {
+        return DescribeBackward<dnnl::convolution_backward_weights>(forward,
+            algorithm, bottom, AnyDesc(g.weights), bias, top, g.strides,
+            g.dilations, g.pads, g.pads);
+      });
 }
 
 shared_ptr<DnnlConvolutionLayer::ForwardKernel>
-DnnlConvolutionLayer::MakeWinograd() const {
+DnnlConvolutionLayer::DirectForward(
+    const Geometry& geometry, bool fuse_relu) const {
+  const dnnl::prop_kind kind = this->phase_ == TRAIN
+                                   ? dnnl::prop_kind::forward_training
+                                   : dnnl::prop_kind::forward_inference;
+  return shared_ptr<ForwardKernel>(new ForwardKernel(
+      {geometry, 1, DescribeForward(geometry, kind, kDirect, fuse_relu)}));
+}
+
+shared_ptr<DnnlConvolutionLayer::ForwardKernel>
+DnnlConvolutionLayer::WinogradForward(
+    const Geometry& geometry, bool fuse_relu) const {
   shared_ptr<ForwardKernel> kernel;
-  const Geometry& g = geometry_;
-  const bool is_3x3 = g.weights.size() == 4 && g.weights[2] == 3 &&
-                      g.weights[3] == 3 && g.strides == DnnlDims(2, 1);
-  if (!is_3x3 || g.dilations[0] != g.dilations[1]) { return kernel; }
-  const int dilation = g.dilations[0] + 1;
-  if (dilation > 1 && g.pads != DnnlDims(2, dilation)) { return kernel; }
+  if (!geometry.IsForWinograd()) { return kernel; }
+  const int d = geometry.dilations[0] + 1;
   try {
-    kernel.reset(new ForwardKernel(MakeForward(dilation, kWinograd)));
+    // The transform of the weights takes four times their memory. Made in each
+    // pass, as for training, it costs a few percent of the time only.
+    kernel.reset(new ForwardKernel({geometry, d,
+        DescribeForward(geometry.Phases(d), dnnl::prop_kind::forward_training,
+            kWinograd, fuse_relu)}));
   } catch (const dnnl::error&) {  // as in oneDNN 3, which has no Winograd
     return kernel;
   }
-  if (kernel->desc.scratchpad_desc().get_size() > kMostScratch) {
+  if (kernel->desc.scratchpad_desc().get_size() > kMostScratch ||
+      !HasPhases(d, kernel->desc.src_desc(), kernel->desc.dst_desc())) {
     kernel.reset();
-    return kernel;
   }
-  const int block = ChannelBlock(kernel->desc.src_desc());
-  const bool has_blocks =
-      block > 1 && block == ChannelBlock(kernel->desc.dst_desc());
-  if (dilation > 1 && !has_blocks) { kernel.reset(); }
+  return kernel;
+}
+
+shared_ptr<DnnlConvolutionLayer::BackwardWeightsKernel>
+DnnlConvolutionLayer::WinogradBackwardWeights() const {
+  shared_ptr<BackwardWeightsKernel> kernel;
+  if (!geometry_.IsForWinograd()) { return kernel; }
+  const int d = geometry_.dilations[0] + 1;
+  try {
+    kernel.reset(new BackwardWeightsKernel({geometry_, d,
+        DescribeBackwardWeights(geometry_.Phases(d), kWinograd)}));
+  } catch (const dnnl::error&) { return kernel; }
+  if (kernel->desc.scratchpad_desc().get_size() > kMostScratch ||
+      !HasPhases(d, kernel->desc.src_desc(), kernel->desc.diff_dst_desc())) {
+    kernel.reset();
+  }
   return kernel;
 }
 
 shared_ptr<DnnlConvolutionLayer::ForwardKernel>
 DnnlConvolutionLayer::ChooseForward() const {
-  const shared_ptr<ForwardKernel> direct(
-      new ForwardKernel(MakeForward(1, kDirect)));
-  if (this->phase_ == TRAIN) { return direct; }
-  const shared_ptr<ForwardKernel> winograd = MakeWinograd();
-  if (!winograd) { return direct; }
+  const bool is_training = this->phase_ == TRAIN;
+  const shared_ptr<ForwardKernel> direct = DirectForward(geometry_, fuse_relu_);
+  if (is_training && !geometry_.IsFastByWinograd()) { return direct; }
+  const shared_ptr<ForwardKernel> winograd =
+      WinogradForward(geometry_, fuse_relu_);
+  return winograd && (is_training || IsFaster(*winograd, *direct)) ? winograd
+                                                                   : direct;
+}
 
+bool DnnlConvolutionLayer::IsFaster(
+    const ForwardKernel& winograd, const ForwardKernel& direct) const {
   // Layers of about the same shape share a choice: images of many sizes are not
   // timed each.
   static std::mutex mutex;
@@ -240,27 +326,24 @@ DnnlConvolutionLayer::ChooseForward() const {
       static_cast<int>(geometry_.dilations[0]), omp_get_max_threads()};
   std::lock_guard<std::mutex> lock(mutex);
   if (choices.find(key) == choices.end()) {
-    const double direct_time = Milliseconds(*direct);
-    const double winograd_time = Milliseconds(*winograd);
+    const double direct_time = Milliseconds(direct);
+    const double winograd_time = Milliseconds(winograd);
     // It rounds more, and takes more memory.
     choices[key] = winograd_time < 0.8 * direct_time;
     LOG(INFO) << "Layer " << this->layer_param_.name() << ": " << direct_time
               << " ms by direct convolution, " << winograd_time
               << " ms by Winograd's algorithm";
   }
-  return choices[key] ? winograd : direct;
+  return choices[key];
 }
 
 DnnlDesc DnnlConvolutionLayer::BottomDesc(const ForwardKernel& kernel) const {
-  const DnnlDesc desc = kernel.desc.src_desc();
-  return kernel.phases == 1 ? desc
-                            : BlockedDesc(geometry_.bottom, ChannelBlock(desc));
+  return ImageDesc(
+      kernel.geometry.bottom, kernel.phases, kernel.desc.src_desc());
 }
 
 DnnlDesc DnnlConvolutionLayer::TopDesc(const ForwardKernel& kernel) const {
-  const DnnlDesc desc = kernel.desc.dst_desc();
-  return kernel.phases == 1 ? desc
-                            : BlockedDesc(geometry_.top, ChannelBlock(desc));
+  return ImageDesc(kernel.geometry.top, kernel.phases, kernel.desc.dst_desc());
 }
 
 double DnnlConvolutionLayer::Milliseconds(const ForwardKernel& kernel) const {
@@ -290,20 +373,22 @@ void DnnlConvolutionLayer::RunForward(const ForwardKernel& kernel,
   const auto run = [&](const dnnl::memory& from, const dnnl::memory& to) {
     DnnlArguments arguments = {
         {DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, to}};
-    if (this->bias_term_) { arguments.insert({DNNL_ARG_BIAS, bias}); }
+    if (!kernel.geometry.bias.empty()) {
+      arguments.insert({DNNL_ARG_BIAS, bias});
+    }
     Run<dnnl::convolution_forward>(kernel.desc, arguments);
   };
-  if (kernel.phases == 1) {
+  const int d = kernel.phases;
+  if (d == 1) {
     run(bottom, top);
     return;
   }
-  const DnnlMemory from(kernel.desc.src_desc()), to(kernel.desc.dst_desc());
-  const int block = ChannelBlock(kernel.desc.src_desc());
-  CopyPhases(geometry_.bottom, kernel.phases, block, true,
-      static_cast<const float*>(bottom.get_data_handle()), from.data());
-  run(from.memory(), to.memory());
-  CopyPhases(geometry_.top, kernel.phases, block, false, to.data(),
-      static_cast<float*>(top.get_data_handle()));
+  const shared_ptr<DnnlMemory> from =
+      Split(kernel.geometry.bottom, d, bottom, kernel.desc.src_desc());
+  const DnnlMemory to(kernel.desc.dst_desc());
+  run(from->memory(), to.memory());
+  CopyPhases(kernel.geometry.top, d, ChannelBlock(kernel.desc.dst_desc()),
+      false, to.data(), Data(top));
 }
 
 const DnnlConvolutionLayer::ForwardKernel& DnnlConvolutionLayer::Forward() {
@@ -376,55 +461,85 @@ void DnnlConvolutionLayer::Forward_cpu(
 }
 
 void DnnlConvolutionLayer::MakeBackward() {
-  const ForwardDesc forward = DescribeForward(
-      geometry_, dnnl::prop_kind::forward_training, kDirect, false);
   const Geometry& g = geometry_;
-  const DnnlDesc bias = g.bias.empty() ? DnnlDesc() : PlainDesc(g.bias);
-  backward_data_.reset(
-      new dnnl::convolution_backward_data::primitive_desc(FindKernel(
-          g.bottom, g.top, [&](const DnnlDesc& bottom, const DnnlDesc& top) {
-            return DescribeBackward<dnnl::convolution_backward_data>(forward,
-                kDirect, bottom, AnyDesc(g.weights), top, g.strides,
-                g.dilations, g.pads, g.pads);
-          })));
-  backward_weights_.reset(
-      new dnnl::convolution_backward_weights::primitive_desc(FindKernel(
-          g.bottom, g.top, [&](const DnnlDesc& bottom, const DnnlDesc& top) {
-            return DescribeBackward<dnnl::convolution_backward_weights>(forward,
-                kDirect, bottom, AnyDesc(g.weights), bias, top, g.strides,
-                g.dilations, g.pads, g.pads);
-          })));
-  mirrored_.reset();
-  if (!IsDirect(*backward_data_)) { mirrored_ = DescribeMirrored(); }
-}
-
-shared_ptr<DnnlConvolutionLayer::ForwardDesc>
-DnnlConvolutionLayer::DescribeMirrored() const {
-  shared_ptr<ForwardDesc> desc;
-  const Geometry& g = geometry_;
-  if (g.weights.size() != 4 || g.strides != DnnlDims(2, 1)) { return desc; }
-  Geometry mirrored = g;
-  mirrored.bias.clear();
-  std::swap(mirrored.bottom, mirrored.top);
-  std::swap(mirrored.weights[0], mirrored.weights[1]);
-  for (int i = 0; i < 2; ++i) {
-    mirrored.pads[i] =
-        (g.dilations[i] + 1) * (g.weights[2 + i] - 1) - g.pads[i];
-    if (mirrored.pads[i] < 0) { return desc; }
+  const bool use_winograd = this->phase_ == TRAIN && g.IsFastByWinograd();
+  if (use_winograd) { backward_weights_ = WinogradBackwardWeights(); }
+  if (!backward_weights_) {
+    backward_weights_.reset(
+        new BackwardWeightsKernel({g, 1, DescribeBackwardWeights(g, kDirect)}));
   }
-  try {
-    desc.reset(new ForwardDesc(DescribeForward(
-        mirrored, dnnl::prop_kind::forward_inference, kDirect, false)));
-  } catch (const dnnl::error&) { return desc; }
-  if (!IsDirect(*desc)) { desc.reset(); }
-  return desc;
+  const ForwardDesc forward =
+      DescribeForward(g, dnnl::prop_kind::forward_training, kDirect, false);
+  backward_data_.reset(new BackwardDataDesc(FindKernel(
+      g.bottom, g.top, [&](const DnnlDesc& bottom, const DnnlDesc& top) {
+        return DescribeBackward<dnnl::convolution_backward_data>(forward,
+            kDirect, bottom, AnyDesc(g.weights), top, g.strides, g.dilations,
+            g.pads, g.pads);
+      })));
+  mirrored_.reset();
+  if (!g.HasMirrored()) { return; }
+  if (use_winograd) { mirrored_ = WinogradForward(g.Mirrored(), false); }
+  if (!mirrored_ && !IsDirect(*backward_data_)) {
+    try {
+      mirrored_ = DirectForward(g.Mirrored(), false);
+    } catch (const dnnl::error&) { return; }
+    if (!IsDirect(mirrored_->desc)) { mirrored_.reset(); }
+  }
 }
 
-void DnnlConvolutionLayer::AddToDiff(
-    const dnnl::memory& diff, Blob<float>* blob) {
-  const dnnl::memory sum(
-      PlainDesc(Dims(diff.get_desc())), DnnlEngine(), blob->mutable_cpu_diff());
-  ReorderAndAdd(diff, sum);
+void DnnlConvolutionLayer::RunBackwardWeights(
+    const Blob<float>& bottom, const Blob<float>& top) {
+  const auto& kernel = *backward_weights_;
+  const auto& desc = kernel.desc;
+  const Geometry& g = kernel.geometry;
+  const int d = kernel.phases;
+  const DnnlInput bottom_data(
+      bottom.data(), bottom.shape(), ImageDesc(g.bottom, d, desc.src_desc()));
+  const DnnlInput top_diff(
+      top.diff(), top.shape(), ImageDesc(g.top, d, desc.diff_dst_desc()));
+  const DnnlMemory weights(desc.diff_weights_desc());
+  const DnnlMemory bias(PlainDesc(DnnlDims(1, this->num_output_)));
+  DnnlArguments arguments = {{DNNL_ARG_SRC, bottom_data.memory()},
+      {DNNL_ARG_DIFF_DST, top_diff.memory()},
+      {DNNL_ARG_DIFF_WEIGHTS, weights.memory()}};
+  shared_ptr<DnnlMemory> bottom_phases, top_phases;
+  if (d > 1) {
+    bottom_phases = Split(g.bottom, d, bottom_data.memory(), desc.src_desc());
+    top_phases = Split(g.top, d, top_diff.memory(), desc.diff_dst_desc());
+    arguments[DNNL_ARG_SRC] = bottom_phases->memory();
+    arguments[DNNL_ARG_DIFF_DST] = top_phases->memory();
+  }
+  if (this->bias_term_) { arguments[DNNL_ARG_DIFF_BIAS] = bias.memory(); }
+  Run<dnnl::convolution_backward_weights>(desc, arguments);
+  if (this->param_propagate_down_[0]) {
+    AddToDiff(weights.memory(), PlainDesc(g.weights), this->blobs_[0].get());
+  }
+  if (this->bias_term_ && this->param_propagate_down_[1]) {
+    AddToDiff(bias.memory(), PlainDesc(g.bias), this->blobs_[1].get());
+  }
+}
+
+void DnnlConvolutionLayer::RunBackwardData(
+    const Blob<float>& top, const Blob<float>& bottom) {
+  const DnnlDesc top_desc =
+      mirrored_ ? BottomDesc(*mirrored_) : backward_data_->diff_dst_desc();
+  const DnnlDesc bottom_desc =
+      mirrored_ ? TopDesc(*mirrored_) : backward_data_->diff_src_desc();
+  const DnnlInput top_diff(top.diff(), top.shape(), top_desc);
+  DnnlOutput bottom_diff(bottom.diff(), bottom_desc);
+  if (mirrored_) {
+    const dnnl::memory& weights = ReorderedWeights(
+        mirrored_->desc.weights_desc(), &backward_data_weights_, true);
+    RunForward(*mirrored_, weights, dnnl::memory(), top_diff.memory(),
+        bottom_diff.memory());
+  } else {
+    const dnnl::memory& weights = ReorderedWeights(
+        backward_data_->weights_desc(), &backward_data_weights_, false);
+    Run<dnnl::convolution_backward_data>(*backward_data_,
+        {{DNNL_ARG_DIFF_DST, top_diff.memory()}, {DNNL_ARG_WEIGHTS, weights},
+            {DNNL_ARG_DIFF_SRC, bottom_diff.memory()}});
+  }
+  bottom_diff.Finish();
 }
 
 void DnnlConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,
@@ -433,50 +548,11 @@ void DnnlConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,
     ConvolutionLayer<float>::Backward_cpu(top, propagate_down, bottom);
     return;
   }
-  const bool learns_bias = this->bias_term_ && this->param_propagate_down_[1];
+  const bool learns = this->param_propagate_down_[0] ||
+                      (this->bias_term_ && this->param_propagate_down_[1]);
   for (size_t i = 0; i < top.size(); ++i) {
-    if (this->param_propagate_down_[0] || learns_bias) {
-      const auto& desc = *backward_weights_;
-      const DnnlInput bottom_data(
-          bottom[i]->data(), bottom[i]->shape(), desc.src_desc());
-      const DnnlInput top_diff(
-          top[i]->diff(), top[i]->shape(), desc.diff_dst_desc());
-      const DnnlMemory weights(desc.diff_weights_desc());
-      const DnnlMemory bias(PlainDesc(DnnlDims(1, this->num_output_)));
-      DnnlArguments arguments = {{DNNL_ARG_SRC, bottom_data.memory()},
-          {DNNL_ARG_DIFF_DST, top_diff.memory()},
-          {DNNL_ARG_DIFF_WEIGHTS, weights.memory()}};
-      if (this->bias_term_) {
-        arguments.insert({DNNL_ARG_DIFF_BIAS, bias.memory()});
-      }
-      Run<dnnl::convolution_backward_weights>(desc, arguments);
-      if (this->param_propagate_down_[0]) {
-        AddToDiff(weights.memory(), this->blobs_[0].get());
-      }
-      if (learns_bias) { AddToDiff(bias.memory(), this->blobs_[1].get()); }
-    }
-    if (propagate_down[i] && mirrored_) {
-      const dnnl::memory& weights = ReorderedWeights(
-          mirrored_->weights_desc(), &backward_data_weights_, true);
-      const DnnlInput top_diff(
-          top[i]->diff(), top[i]->shape(), mirrored_->src_desc());
-      DnnlOutput bottom_diff(bottom[i]->diff(), mirrored_->dst_desc());
-      Run<dnnl::convolution_forward>(*mirrored_,
-          {{DNNL_ARG_SRC, top_diff.memory()}, {DNNL_ARG_WEIGHTS, weights},
-              {DNNL_ARG_DST, bottom_diff.memory()}});
-      bottom_diff.Finish();
-    } else if (propagate_down[i]) {
-      const auto& desc = *backward_data_;
-      const dnnl::memory& weights =
-          ReorderedWeights(desc.weights_desc(), &backward_data_weights_, false);
-      const DnnlInput top_diff(
-          top[i]->diff(), top[i]->shape(), desc.diff_dst_desc());
-      DnnlOutput bottom_diff(bottom[i]->diff(), desc.diff_src_desc());
-      Run<dnnl::convolution_backward_data>(desc,
-          {{DNNL_ARG_DIFF_DST, top_diff.memory()}, {DNNL_ARG_WEIGHTS, weights},
-              {DNNL_ARG_DIFF_SRC, bottom_diff.memory()}});
-      bottom_diff.Finish();
-    }
+    if (learns) { RunBackwardWeights(*bottom[i], *top[i]); }
+    if (propagate_down[i]) { RunBackwardData(*top[i], *bottom[i]); }
   }
 }
 

@@ -12,14 +12,16 @@ namespace caffe {
  * @brief ConvolutionLayer on oneDNN's kernels.
  *
  * The same blobs, parameters and results up to rounding, without a column
- * buffer. In the TEST phase each shape is computed by the fastest of these, as
- * timed in its first forward pass; the TRAIN phase always uses the first, which
- * rounds least:
+ * buffer. There are two algorithms:
  *   - direct convolution;
- *   - Winograd's algorithm, for 3 x 3 kernels without stride;
- *   - where dilated, the same over the d x d phases of the image: the pixels
- *     (y, x) of equal y % d and x % d are a smaller image, under a convolution
- *     that is not dilated.
+ *   - Winograd's, for 3 x 3 kernels without stride: fewer products, but memory
+ *     for its transforms, and more rounding (docs/decisions.md). Where dilated,
+ *     it runs over the d x d phases of the image: the pixels (y, x) of equal
+ *     y % d and x % d are a smaller image, under a convolution that is not
+ *     dilated.
+ * In the TEST phase each shape is computed by the faster one, as timed in its
+ * first forward pass. In the TRAIN phase a rule decides, for the gradients too,
+ * so that the same seed gives the same weights.
  * An in-place ReLU that follows in the net is part of the forward pass.
  *
  * Where oneDNN has no fast kernel, the layer is Caffe's own, and says so.
@@ -40,50 +42,74 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
 
  private:
   typedef dnnl::convolution_forward::primitive_desc ForwardDesc;
+  typedef dnnl::convolution_backward_data::primitive_desc BackwardDataDesc;
+  typedef dnnl::convolution_backward_weights::primitive_desc
+      BackwardWeightsDesc;
 
   struct Geometry {
     DnnlDims bottom, weights, bias, top, strides, dilations, pads;
+
+    /// Of the d x d phases, d being the dilation.
+    Geometry Phases(int d) const;
+    /// Of the bottom's gradient as a convolution of the top's gradient, with
+    /// mirrored weights.
+    Geometry Mirrored() const;
+    bool HasMirrored() const;
+    bool IsForWinograd() const;
+    /// A rule that errs on the side of direct convolution.
+    bool IsFastByWinograd() const;
   };
 
-  struct ForwardKernel {
-    ForwardDesc desc;
-    int phases;  // d: the image is split into d x d; 1: it is whole
+  /// A kernel for an image, or for its d x d phases.
+  template <typename Desc>
+  struct Kernel {
+    Geometry geometry;  // of the image
+    int phases;         // d, or 1
+    Desc desc;
   };
+  typedef Kernel<ForwardDesc> ForwardKernel;
+  typedef Kernel<BackwardWeightsDesc> BackwardWeightsKernel;
 
   ForwardDesc DescribeForward(const Geometry& geometry, dnnl::prop_kind kind,
       dnnl::algorithm algorithm, bool fuse_relu) const;
-  ForwardKernel MakeForward(int phases, dnnl::algorithm algorithm) const;
-  const ForwardKernel& Forward();
-  /// Winograd's algorithm, of the image or its phases; none where it is not
-  /// for this convolution.
-  shared_ptr<ForwardKernel> MakeWinograd() const;
+  BackwardWeightsDesc DescribeBackwardWeights(
+      const Geometry& geometry, dnnl::algorithm algorithm) const;
+  shared_ptr<ForwardKernel> DirectForward(
+      const Geometry& geometry, bool fuse_relu) const;
+  /// By Winograd's algorithm; none where it is not for this convolution.
+  shared_ptr<ForwardKernel> WinogradForward(
+      const Geometry& geometry, bool fuse_relu) const;
+  shared_ptr<BackwardWeightsKernel> WinogradBackwardWeights() const;
   shared_ptr<ForwardKernel> ChooseForward() const;
+  bool IsFaster(
+      const ForwardKernel& winograd, const ForwardKernel& direct) const;
+  const ForwardKernel& Forward();
+  void MakeBackward();
+
   /// The layouts of the blobs: phases are taken of an image in blocks.
   DnnlDesc BottomDesc(const ForwardKernel& kernel) const;
   DnnlDesc TopDesc(const ForwardKernel& kernel) const;
+
   void RunForward(const ForwardKernel& kernel, const dnnl::memory& weights,
       const dnnl::memory& bias, const dnnl::memory& bottom,
       const dnnl::memory& top) const;
   double Milliseconds(const ForwardKernel& kernel) const;
-  void MakeBackward();
-  /// The gradient of the bottom as a convolution of the top's gradient with
-  /// mirrored weights; none where oneDNN has no direct kernel for that either.
-  shared_ptr<ForwardDesc> DescribeMirrored() const;
+  void RunBackwardWeights(const Blob<float>& bottom, const Blob<float>& top);
+  void RunBackwardData(const Blob<float>& top, const Blob<float>& bottom);
+
   shared_ptr<DnnlMemory> MirroredWeights() const;
   const dnnl::memory& ReorderedWeights(
       const DnnlDesc& desc, DnnlWeights* weights, bool mirror);
   dnnl::memory Bias() const;
-  void AddToDiff(const dnnl::memory& diff, Blob<float>* blob);
 
   Geometry geometry_;
   bool fuse_relu_;
   bool use_caffe_;
   shared_ptr<ForwardKernel> forward_[2];  // without and with ReLU
   DnnlWeights forward_weights_;
-  shared_ptr<dnnl::convolution_backward_data::primitive_desc> backward_data_;
-  shared_ptr<dnnl::convolution_backward_weights::primitive_desc>
-      backward_weights_;
-  shared_ptr<ForwardDesc> mirrored_;  // instead of backward_data_
+  shared_ptr<BackwardWeightsKernel> backward_weights_;
+  shared_ptr<BackwardDataDesc> backward_data_;
+  shared_ptr<ForwardKernel> mirrored_;  // instead of backward_data_
   DnnlWeights backward_data_weights_;
 };
 

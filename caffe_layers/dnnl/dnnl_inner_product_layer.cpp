@@ -4,49 +4,34 @@
 
 namespace caffe {
 
-namespace {
-
-DnnlDesc BottomDesc(const vector<int>& shape) {
-  return shape.size() == 4 ? BlockedDesc(BlobDims(shape), 16)
-                           : PlainDesc(BlobDims(shape));
+DnnlDesc DnnlInnerProductLayer::BottomDesc() const {
+  return PlainDesc({M_, K_});
 }
 
-}  // namespace
+DnnlDesc DnnlInnerProductLayer::TopDesc() const { return PlainDesc({M_, N_}); }
 
-vector<int> DnnlInnerProductLayer::BottomShape(
-    const Blob<float>& bottom) const {
-  const bool has_blocks = bottom.num_axes() == 4 && bottom.shape(0) == M_ &&
-                          bottom.shape(1) % 16 == 0 && !transpose_;
-  return has_blocks ? bottom.shape() : vector<int>({M_, K_});
-}
-
-DnnlDesc DnnlInnerProductLayer::WeightsDesc(
-    const vector<int>& bottom_shape) const {
-  DnnlDims dims = BlobDims(bottom_shape);
-  dims[0] = N_;
-  return transpose_ ? DnnlDesc(dims, dnnl::memory::data_type::f32, {1, N_})
-                    : PlainDesc(dims);
+DnnlDesc DnnlInnerProductLayer::WeightsDesc() const {
+  const DnnlDims strides = transpose_ ? DnnlDims({1, N_}) : DnnlDims({K_, 1});
+  return DnnlDesc({N_, K_}, dnnl::memory::data_type::f32, strides);
 }
 
 DnnlDesc DnnlInnerProductLayer::BiasDesc() const {
   return bias_term_ ? PlainDesc({N_}) : DnnlDesc();
 }
 
-DnnlInnerProductLayer::ForwardDesc DnnlInnerProductLayer::DescribeForward(
-    const vector<int>& bottom_shape) const {
+DnnlInnerProductLayer::ForwardDesc DnnlInnerProductLayer::DescribeForward()
+    const {
   return Describe<dnnl::inner_product_forward>(DnnlAttributes(),
       this->phase_ == TRAIN ? dnnl::prop_kind::forward_training
                             : dnnl::prop_kind::forward_inference,
-      BottomDesc(bottom_shape), AnyDesc(Dims(WeightsDesc(bottom_shape))),
-      BiasDesc(), PlainDesc({M_, N_}));
+      BottomDesc(), AnyDesc({N_, K_}), BiasDesc(), TopDesc());
 }
 
 const dnnl::memory& DnnlInnerProductLayer::ReorderedWeights(
-    const vector<int>& bottom_shape, const DnnlDesc& desc,
-    DnnlWeights* weights) {
+    const DnnlDesc& desc, DnnlWeights* weights) {
   const Blob<float>& blob = *this->blobs_[0];
   const auto write = [&](const dnnl::memory& to) {
-    Reorder(dnnl::memory(WeightsDesc(bottom_shape), DnnlEngine(),
+    Reorder(dnnl::memory(WeightsDesc(), DnnlEngine(),
                 const_cast<float*>(blob.cpu_data())),
         to);
   };
@@ -56,17 +41,16 @@ const dnnl::memory& DnnlInnerProductLayer::ReorderedWeights(
 
 void DnnlInnerProductLayer::Forward_cpu(
     const vector<Blob<float>*>& bottom, const vector<Blob<float>*>& top) {
-  const vector<int> shape = BottomShape(*bottom[0]);
   if (bottom[0]->count() == 0) {
     InnerProductLayer<float>::Forward_cpu(bottom, top);
     return;
   }
-  const ForwardDesc desc = DescribeForward(shape);
-  const DnnlInput input(bottom[0]->data(), shape, desc.src_desc());
-  DnnlOutput output(top[0]->data(), desc.dst_desc());
+  const ForwardDesc desc = DescribeForward();
+  const DnnlInput input(bottom[0]->data(), {M_, K_}, BottomDesc());
+  DnnlOutput output(top[0]->data(), TopDesc());
   DnnlArguments arguments = {{DNNL_ARG_SRC, input.memory()},
       {DNNL_ARG_WEIGHTS,
-          ReorderedWeights(shape, desc.weights_desc(), &forward_weights_)},
+          ReorderedWeights(desc.weights_desc(), &forward_weights_)},
       {DNNL_ARG_DST, output.memory()}};
   if (bias_term_) {
     arguments.insert(
@@ -83,17 +67,13 @@ void DnnlInnerProductLayer::Backward_cpu(const vector<Blob<float>*>& top,
     InnerProductLayer<float>::Backward_cpu(top, propagate_down, bottom);
     return;
   }
-  const vector<int> shape = BottomShape(*bottom[0]);
-  const ForwardDesc forward = DescribeForward(shape);
-  const DnnlDesc bottom_desc = BottomDesc(shape),
-                 top_desc = PlainDesc({M_, N_});
-  const DnnlDesc any_weights = AnyDesc(Dims(WeightsDesc(shape)));
-  const DnnlInput top_diff(top[0]->diff(), {M_, N_}, top_desc);
+  const ForwardDesc forward = DescribeForward();
+  const DnnlInput top_diff(top[0]->diff(), {M_, N_}, TopDesc());
   const bool learns_bias = bias_term_ && this->param_propagate_down_[1];
   if (this->param_propagate_down_[0] || learns_bias) {
     const auto desc = DescribeBackward<dnnl::inner_product_backward_weights>(
-        forward, bottom_desc, any_weights, BiasDesc(), top_desc);
-    const DnnlInput bottom_data(bottom[0]->data(), shape, bottom_desc);
+        forward, BottomDesc(), AnyDesc({N_, K_}), BiasDesc(), TopDesc());
+    const DnnlInput bottom_data(bottom[0]->data(), {M_, K_}, BottomDesc());
     const DnnlMemory weights(desc.diff_weights_desc());
     const DnnlMemory bias(PlainDesc({N_}));
     DnnlArguments arguments = {{DNNL_ARG_SRC, bottom_data.memory()},
@@ -102,23 +82,20 @@ void DnnlInnerProductLayer::Backward_cpu(const vector<Blob<float>*>& top,
     if (bias_term_) { arguments.insert({DNNL_ARG_DIFF_BIAS, bias.memory()}); }
     Run<dnnl::inner_product_backward_weights>(desc, arguments);
     if (this->param_propagate_down_[0]) {
-      ReorderAndAdd(
-          weights.memory(), dnnl::memory(WeightsDesc(shape), DnnlEngine(),
-                                this->blobs_[0]->mutable_cpu_diff()));
+      AddToDiff(weights.memory(), WeightsDesc(), this->blobs_[0].get());
     }
     if (learns_bias) {
-      ReorderAndAdd(bias.memory(), dnnl::memory(PlainDesc({N_}), DnnlEngine(),
-                                       this->blobs_[1]->mutable_cpu_diff()));
+      AddToDiff(bias.memory(), BiasDesc(), this->blobs_[1].get());
     }
   }
   if (propagate_down[0]) {
     const auto desc = DescribeBackward<dnnl::inner_product_backward_data>(
-        forward, bottom_desc, any_weights, top_desc);
-    DnnlOutput bottom_diff(bottom[0]->diff(), bottom_desc);
+        forward, BottomDesc(), AnyDesc({N_, K_}), TopDesc());
+    DnnlOutput bottom_diff(bottom[0]->diff(), BottomDesc());
     Run<dnnl::inner_product_backward_data>(desc,
         {{DNNL_ARG_DIFF_DST, top_diff.memory()},
-            {DNNL_ARG_WEIGHTS, ReorderedWeights(shape, desc.weights_desc(),
-                                   &backward_weights_)},
+            {DNNL_ARG_WEIGHTS,
+                ReorderedWeights(desc.weights_desc(), &backward_weights_)},
             {DNNL_ARG_DIFF_SRC, bottom_diff.memory()}});
     bottom_diff.Finish();
   }

@@ -11,8 +11,7 @@ namespace caffe {
 /**
  * @brief InnerProductLayer on oneDNN's kernels.
  *
- * The same blobs, parameters and results up to rounding. What a convolution or
- * pooling wrote in blocks of channels is read as it is.
+ * The same blobs, parameters and results up to rounding.
  */
 class DnnlInnerProductLayer : public InnerProductLayer<float> {
  public:
@@ -28,14 +27,13 @@ class DnnlInnerProductLayer : public InnerProductLayer<float> {
  private:
   typedef dnnl::inner_product_forward::primitive_desc ForwardDesc;
 
-  /// A bottom's shape for oneDNN: products x inputs of one, which are an image
-  /// where its channels make whole blocks.
-  vector<int> BottomShape(const Blob<float>& bottom) const;
+  DnnlDesc BottomDesc() const;
+  DnnlDesc TopDesc() const;
   /// Caffe's layout of the weights: outputs x inputs, or transposed.
-  DnnlDesc WeightsDesc(const vector<int>& bottom_shape) const;
+  DnnlDesc WeightsDesc() const;
   DnnlDesc BiasDesc() const;
-  ForwardDesc DescribeForward(const vector<int>& bottom_shape) const;
-  const dnnl::memory& ReorderedWeights(const vector<int>& bottom_shape,
+  ForwardDesc DescribeForward() const;
+  const dnnl::memory& ReorderedWeights(
       const DnnlDesc& desc, DnnlWeights* weights);
 
   DnnlWeights forward_weights_, backward_weights_;

@@ -168,13 +168,15 @@ void Reorder(const dnnl::memory& from, const dnnl::memory& to) {
       {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
 }
 
-void ReorderAndAdd(const dnnl::memory& from, const dnnl::memory& to) {
+void AddToDiff(
+    const dnnl::memory& diff, const DnnlDesc& desc, Blob<float>* blob) {
+  const dnnl::memory sum(desc, DnnlEngine(), blob->mutable_cpu_diff());
   dnnl::post_ops add;
   add.append_sum(1.f);
   dnnl::primitive_attr attributes = DnnlAttributes();
   attributes.set_post_ops(add);
-  Run<dnnl::reorder>(dnnl::reorder::primitive_desc(from, to, attributes),
-      {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+  Run<dnnl::reorder>(dnnl::reorder::primitive_desc(diff, sum, attributes),
+      {{DNNL_ARG_FROM, diff}, {DNNL_ARG_TO, sum}});
 }
 
 DnnlMemory::DnnlMemory(const DnnlDesc& desc)

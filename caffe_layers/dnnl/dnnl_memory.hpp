@@ -113,9 +113,11 @@ void Run(
   DnnlStream().wait();
 }
 
-/// Convert from one layout to the other, or add the one to the other.
+/// Convert from one layout to the other.
 void Reorder(const dnnl::memory& from, const dnnl::memory& to);
-void ReorderAndAdd(const dnnl::memory& from, const dnnl::memory& to);
+/// Add to a blob's diff, which is in the layout `desc`.
+void AddToDiff(
+    const dnnl::memory& diff, const DnnlDesc& desc, Blob<float>* blob);
 
 /// The private data of a blob's data or diff, where a DNNL layer wrote it and
 /// the blob has the same shape still; or NULL.

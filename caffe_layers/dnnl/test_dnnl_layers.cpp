@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <sstream>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "caffe/layer_factory.hpp"
 #include "caffe/net.hpp"
+#include "caffe/util/math_functions.hpp"
 #include "gtest/gtest.h"
 
 // The DNNL engine against Caffe's own, on layers and nets of random shapes. The
@@ -108,18 +110,22 @@ TEST(DnnlEngineTest, ThousandConvolutionsAgreeWithCaffe) {
     const int kernel_h = winograd ? 3 : any(1, 5);
     const int kernel_w = winograd ? 3 : any.Chance(70) ? kernel_h : any(1, 5);
     const int dilation = any.Chance(60) ? 1 : any.Chance(80) ? any(2, 4) : 12;
+    const int least_size = winograd && dilation < 12 ? 16 * dilation : 1;
     const int stride = winograd || any.Chance(60) ? 1 : any(2, 4);
     const int pad = winograd ? dilation : any(0, 3);
     const int channels =
-        groups * (any.Chance(30) ? 16 * any(1, 3) : any(1, 20));
+        groups * (any.Chance(winograd ? 70 : 30) ? 16 * any(1, 3) : any(1, 20));
+    const int outputs =
+        groups * (any.Chance(winograd ? 70 : 30) ? 16 * any(1, 3) : any(1, 20));
     const int height =
-        std::max(1, dilation * (kernel_h - 1) + 1 - 2 * pad) + any(0, 20);
+        std::max(least_size, dilation * (kernel_h - 1) + 1 - 2 * pad) +
+        any(0, 20);
     const int width =
-        std::max(1, dilation * (kernel_w - 1) + 1 - 2 * pad) + any(0, 20);
+        std::max(least_size, dilation * (kernel_w - 1) + 1 - 2 * pad) +
+        any(0, 20);
     std::ostringstream text;
     text << "type: 'Convolution' phase: " << (any.Chance(50) ? "TEST" : "TRAIN")
-         << " convolution_param { num_output: "
-         << groups * (any.Chance(30) ? 16 * any(1, 3) : any(1, 20))
+         << " convolution_param { num_output: " << outputs
          << " group: " << groups << " kernel_h: " << kernel_h
          << " kernel_w: " << kernel_w << " stride: " << stride
          << " dilation: " << dilation << " pad: " << pad
@@ -342,6 +348,58 @@ TEST(DnnlEngineTest, PassesThatEndBeforeTheReLUShowWhatComesBeforeIt) {
   EXPECT_EQ(rectified, Values(first));
   net->Forward();
   EXPECT_EQ(rectified, Values(first));
+}
+
+// Large enough for Winograd's algorithm, whole or in phases; thus too large for
+// one difference quotient per value. A convolution is linear in its bottom and
+// in its parameters: the quotients in random directions are exact.
+TEST(DnnlEngineTest, GradientsOfLargeConvolutions) {
+  for (int dilation : {1, 2}) {
+    const string d = std::to_string(dilation);
+    const shared_ptr<Layer<float> > layer =
+        LayerRegistry<float>::CreateLayer(ParseLayer(
+            "type: 'Convolution' phase: TRAIN convolution_param { "
+            "num_output: 32 kernel_size: 3 engine: DNNL pad: " +
+            d + " dilation: " + d + " weight_filler { type: 'msra' } }"));
+    Blob<float> bottom(2, 32, 35, 37), top;
+    const vector<Blob<float>*> bottoms(1, &bottom), tops(1, &top);
+    Random any(dilation);
+    any.Fill(bottom.count(), bottom.mutable_cpu_data());
+    layer->SetUp(bottoms, tops);
+    vector<float> top_diff(top.count());
+    any.Fill(top.count(), top_diff.data());
+    const auto loss = [&] {
+      layer->Forward(bottoms, tops);
+      return std::inner_product(
+          top_diff.begin(), top_diff.end(), top.cpu_data(), 0.);
+    };
+    loss();
+    std::copy(top_diff.begin(), top_diff.end(), top.mutable_cpu_diff());
+    for (const auto& blob : layer->blobs()) {
+      caffe_set(blob->count(), 0.f, blob->mutable_cpu_diff());
+    }
+    layer->Backward(tops, vector<bool>(1, true), bottoms);
+
+    vector<Blob<float>*> inputs(bottoms);
+    for (const auto& blob : layer->blobs()) { inputs.push_back(blob.get()); }
+    for (Blob<float>* input : inputs) {
+      const int count = input->count();
+      const vector<float> diff(input->cpu_diff(), input->cpu_diff() + count);
+      const double norm = std::sqrt(
+          std::inner_product(diff.begin(), diff.end(), diff.begin(), 0.));
+      ASSERT_GT(norm, 0);
+      for (int i = 0; i < 5; ++i) {
+        vector<float> direction(count);
+        any.Fill(count, direction.data());
+        caffe_axpy(count, 1.f, direction.data(), input->mutable_cpu_data());
+        const double after = loss();
+        caffe_axpy(count, -1.f, direction.data(), input->mutable_cpu_data());
+        EXPECT_NEAR(after - loss(),
+            std::inner_product(diff.begin(), diff.end(), direction.begin(), 0.),
+            1e-5 * norm);
+      }
+    }
+  }
 }
 
 TEST(DnnlEngineTest, NewWeightsAreSeenInTheNextPass) {
