@@ -101,11 +101,11 @@ demo: all  ## train, compare with a dense CRF, and write demo/report.html
 figures: demo  ## draw the README's figures again, from demo/
 	@. ./env.sh && eval=demo/eval_unary/results_unary && \
 	tools/compare.py --root demo/shapes --output docs/comparison.png \
-	  --ids shapes_000829 shapes_000852 shapes_000804 shapes_000815 --predictions \
+	  --ids shapes_000847 shapes_000857 shapes_000822 shapes_000858 --predictions \
 	  unary=$$eval "unary + dense CRF=$${eval}_dense_crf" GCRF=demo/eval/results && \
 	tools/explain.py --deploy demo/run/nets/deploy.prototxt --root demo/shapes \
-	  --weights demo/run/snapshots/finetune_iter_400.caffemodel --pixel 160 136 \
-	  --output demo/explained.png demo/shapes/JPEGImages/shapes_000829.jpg && \
+	  --weights demo/run/snapshots/finetune_iter_400.caffemodel --pixel 136 40 \
+	  --output demo/explained.png demo/shapes/JPEGImages/shapes_000847.jpg && \
 	tools/plot_training.py demo/run --output docs/training.png && \
 	cp demo/explained.png docs/
 
