@@ -163,6 +163,7 @@ bool DnnlConvolutionLayer::Geometry::IsForWinograd() const {
 }
 
 bool DnnlConvolutionLayer::Geometry::IsFastByWinograd() const {
+  if (!IsForWinograd()) { return false; }
   const DnnlDims phase = Phases(dilations[0] + 1).top;
   return std::min(bottom[1], top[1]) >= 32 &&
          std::min(phase[2], phase[3]) >= 16;

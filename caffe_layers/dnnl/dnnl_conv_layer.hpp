@@ -56,7 +56,7 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
     Geometry Mirrored() const;
     bool HasMirrored() const;
     bool IsForWinograd() const;
-    /// A rule that errs on the side of direct convolution.
+    /// By a rule that errs on the side of direct convolution.
     bool IsFastByWinograd() const;
   };
 

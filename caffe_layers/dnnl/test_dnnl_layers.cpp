@@ -69,14 +69,12 @@ void ExpectClose(
 
 /// A layer with its blobs, after a forward and a backward pass.
 struct Passed {
-  Passed(LayerParameter param, const vector<int>& shape, int seed,
-      bool fuse_relu = false)
+  Passed(const LayerParameter& param, const vector<int>& shape, int seed)
       : layer(LayerRegistry<float>::CreateLayer(param)),
         bottom(shape),
         bottoms(1, &bottom),
         tops(1, &top) {
     layer->SetUp(bottoms, tops);
-    layer->set_fuse_relu(fuse_relu);
     Random any(seed);
     for (int pass = 0; pass < 2; ++pass) {  // the second one keeps all buffers
       any.Fill(bottom.count(), bottom.mutable_cpu_data());
@@ -98,6 +96,20 @@ string ShapeText(const vector<int>& shape) {
   std::ostringstream text;
   for (int size : shape) { text << size << " "; }
   return text.str();
+}
+
+/// layer: the text of one, up to the engine and the bracket at its end.
+void ExpectEnginesAgree(
+    const string& layer, const vector<int>& shape, int seed) {
+  const string what = layer + "} of " + ShapeText(shape);
+  Passed expected(ParseLayer(layer + "engine: CAFFE }"), shape, seed);
+  Passed found(ParseLayer(layer + "engine: DNNL }"), shape, seed);
+  ExpectClose(expected.top, found.top, what + "top");
+  ExpectClose(expected.bottom, found.bottom, what + "bottom");
+  for (size_t i = 0; i < expected.layer->blobs().size(); ++i) {
+    ExpectClose(*expected.layer->blobs()[i], *found.layer->blobs()[i],
+        what + "parameter");
+  }
 }
 
 }  // namespace
@@ -131,15 +143,25 @@ TEST(DnnlEngineTest, ThousandConvolutionsAgreeWithCaffe) {
          << " dilation: " << dilation << " pad: " << pad
          << " bias_term: " << (any.Chance(80) ? "true" : "false") << " ";
     const vector<int> shape = {any(1, 3), channels, height, width};
-    const string what = text.str() + "} of " + ShapeText(shape);
-    Passed expected(ParseLayer(text.str() + "engine: CAFFE }"), shape, seed);
-    Passed found(ParseLayer(text.str() + "engine: DNNL }"), shape, seed);
-    ExpectClose(expected.top, found.top, what + "top");
-    ExpectClose(expected.bottom, found.bottom, what + "bottom");
-    for (size_t i = 0; i < expected.layer->blobs().size(); ++i) {
-      ExpectClose(*expected.layer->blobs()[i], *found.layer->blobs()[i],
-          what + "parameter");
+    ExpectEnginesAgree(text.str(), shape, seed);
+    if (HasFailure()) { return; }
+  }
+}
+
+TEST(DnnlEngineTest, ConvolutionsOfAnyNumberOfAxesAgreeWithCaffe) {
+  for (int seed = 0; seed < 100; ++seed) {
+    Random any(seed);
+    const int kernel = any(1, 3), pad = any(0, 2), groups = any(1, 2);
+    std::ostringstream text;
+    text << "type: 'Convolution' phase: " << (any.Chance(50) ? "TEST" : "TRAIN")
+         << " convolution_param { num_output: " << groups * any(1, 40)
+         << " group: " << groups << " kernel_size: " << kernel
+         << " stride: " << any(1, 2) << " pad: " << pad << " ";
+    vector<int> shape = {any(1, 3), groups * any(1, 40)};
+    for (int axes = any(1, 3); axes > 0; --axes) {
+      shape.push_back(std::max(1, kernel - 2 * pad) + any(0, 16));
     }
+    ExpectEnginesAgree(text.str(), shape, seed);
     if (HasFailure()) { return; }
   }
 }
@@ -158,11 +180,7 @@ TEST(DnnlEngineTest, ThousandPoolingsAgreeWithCaffe) {
     const vector<int> shape = {any(1, 3), any(1, 40),
         std::max(1, kernel - pad) + any(0, 20),
         std::max(1, kernel - pad) + any(0, 20)};
-    const string what = text.str() + "} of " + ShapeText(shape);
-    Passed expected(ParseLayer(text.str() + "engine: CAFFE }"), shape, seed);
-    Passed found(ParseLayer(text.str() + "engine: DNNL }"), shape, seed);
-    ExpectClose(expected.top, found.top, what + "top");
-    ExpectClose(expected.bottom, found.bottom, what + "bottom");
+    ExpectEnginesAgree(text.str(), shape, seed);
     if (HasFailure()) { return; }
   }
 }
@@ -180,15 +198,7 @@ TEST(DnnlEngineTest, ThousandInnerProductsAgreeWithCaffe) {
          << " axis: " << (any.Chance(70) ? 1 : any(0, shape.size() - 1))
          << " transpose: " << (any.Chance(30) ? "true" : "false")
          << " bias_term: " << (any.Chance(80) ? "true " : "false ");
-    const string what = text.str() + "} of " + ShapeText(shape);
-    Passed expected(ParseLayer(text.str() + "engine: CAFFE }"), shape, seed);
-    Passed found(ParseLayer(text.str() + "engine: DNNL }"), shape, seed);
-    ExpectClose(expected.top, found.top, what + "top");
-    ExpectClose(expected.bottom, found.bottom, what + "bottom");
-    for (size_t i = 0; i < expected.layer->blobs().size(); ++i) {
-      ExpectClose(*expected.layer->blobs()[i], *found.layer->blobs()[i],
-          what + "parameter");
-    }
+    ExpectEnginesAgree(text.str(), shape, seed);
     if (HasFailure()) { return; }
   }
 }
