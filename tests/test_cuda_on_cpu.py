@@ -66,7 +66,7 @@ def build(folder, *options):
          f"-DCAFFE_BUILD={CAFFE_BUILD}", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache", *options],
         check=True, stdout=subprocess.PIPE,
     )  # fmt: skip
-    subprocess.run(["ninja", "-C", folder, PROGRAM], check=True, stdout=subprocess.PIPE)
+    subprocess.run(["ninja", "-C", folder, PROGRAM], check=True)
     return folder / PROGRAM
 
 

@@ -31,6 +31,7 @@ RUN = """
 import pathlib, signal, sys
 import test_train, train
 signal.signal(signal.SIGTERM, train._interrupt)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
 folder, data, max_iter, *stages = sys.argv[1:]
 folder = pathlib.Path(folder)
 settings = test_train.tiny(folder, pathlib.Path(data), max_iter=int(max_iter))
@@ -180,7 +181,7 @@ def test_a_stopped_run_leaves_a_snapshot_of_its_last_iteration(tmp_path, data, n
     with started(tmp_path, data, "unary", max_iter=endless) as process:
         wait_for((tmp_path / "snapshots" / f"unary_iter_{INTERVAL}.solverstate").exists, process)
         process.send_signal(number)
-        assert "KeyboardInterrupt" in process.communicate()[1]
+        assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
     assert "Optimization stopped early" in (tmp_path / "unary.log").read_text()
     iteration, _ = train.last_snapshot(tiny(tmp_path, data), "unary")
     assert INTERVAL <= iteration < endless
