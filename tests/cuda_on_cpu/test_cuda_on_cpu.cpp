@@ -26,7 +26,10 @@ class CudaOnCpuTest : public ::testing::Test {
  protected:
   typedef vector<Dtype> Values;
 
-  CudaOnCpuTest() { ::testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+  CudaOnCpuTest() {
+    ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+    Caffe::set_random_seed(1701);
+  }
   ~CudaOnCpuTest() override { cuda_on_cpu::SetPoison(false); }
 
   Values Random(int count, Dtype min, Dtype max) {
