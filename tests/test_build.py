@@ -62,10 +62,10 @@ def test_missing_packages_are_named_and_installed_with_sudo(tmp_path):
     result = run([ROOT / "caffe_fork/install-packages.sh"], env={**os.environ, "PATH": path})
     said, update, install = result.stdout.splitlines()
     assert said.startswith("Installing ")
-    assert " missing system packages: ca-certificates ccache dpkg-dev g++ " in said
+    assert " missing system packages: ca-certificates ccache curl dpkg-dev g++ " in said
     assert update == "sudo apt-get update -q"
     assert install.startswith("sudo env DEBIAN_FRONTEND=noninteractive apt-get install ")
-    assert "--no-install-recommends ca-certificates ccache dpkg-dev g++ " in install
+    assert "--no-install-recommends ca-certificates ccache curl dpkg-dev g++ " in install
 
 
 def test_a_second_make_does_nothing_in_under_two_seconds():
