@@ -1,4 +1,3 @@
-#include <omp.h>
 
 #include <algorithm>
 #include <limits>
@@ -10,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "neighbourhood.hpp"
 #include "test_gradient_check.hpp"
+#include "test_layer_properties.hpp"
 
 namespace caffe {
 
@@ -63,9 +63,6 @@ class GMFLayerTest : public MultiDeviceTest<TypeParam> {
   }
   vector<Dtype> Data(const Blob<Dtype>& blob) {
     return vector<Dtype>(blob.cpu_data(), blob.cpu_data() + blob.count());
-  }
-  vector<Dtype> Diff(const Blob<Dtype>& blob) {
-    return vector<Dtype>(blob.cpu_diff(), blob.cpu_diff() + blob.count());
   }
 
   Blob<Dtype> means_, unary_, similarities_, C_, top_;
@@ -215,45 +212,15 @@ TYPED_TEST(GMFLayerTest, OnePixelIsItsOwnUnary) {
 TYPED_TEST(GMFLayerTest, GradientsThatAreNotWantedAreLeftAlone) {
   typedef typename TypeParam::Dtype Dtype;
   GMFEvenLayer<Dtype> layer(this->ParamWithWindow(3));
-  layer.SetUp(this->bottom_vec_, this->top_vec_);
-  layer.Forward(this->bottom_vec_, this->top_vec_);
-  caffe_set(this->top_.count(), Dtype(1), this->top_.mutable_cpu_diff());
-  for (int wanted = 0; wanted < 4; ++wanted) {
-    for (int i = 0; i < 4; ++i) {
-      Blob<Dtype>* const bottom = this->bottom_vec_[i];
-      caffe_set(bottom->count(), Dtype(-7), bottom->mutable_cpu_diff());
-    }
-    vector<bool> propagate_down(4, false);
-    propagate_down[wanted] = true;
-    layer.Backward(this->top_vec_, propagate_down, this->bottom_vec_);
-    for (int i = 0; i < 4; ++i) {
-      const vector<Dtype> untouched(this->bottom_vec_[i]->count(), -7);
-      EXPECT_EQ(i != wanted, untouched == this->Diff(*this->bottom_vec_[i]));
-    }
-  }
+  ExpectUnwantedGradientsAreLeftAlone<Dtype>(
+      &layer, this->bottom_vec_, this->top_vec_, 4);
 }
 
 TYPED_TEST(GMFLayerTest, ResultsDoNotDependOnTheNumberOfThreads) {
   typedef typename TypeParam::Dtype Dtype;
   this->Fill(2, 7, 21, 35, 11);
-  const int threads = omp_get_max_threads();
-  vector<vector<Dtype> > expected;
-  for (const int count : {1, 2, 3, 5}) {
-    omp_set_num_threads(count);
-    GMFEvenLayer<Dtype> layer(this->ParamWithWindow(11));
-    layer.SetUp(this->bottom_vec_, this->top_vec_);
-    layer.Forward(this->bottom_vec_, this->top_vec_);
-    caffe_copy(this->unary_.count(), this->unary_.cpu_data(),
-        this->top_.mutable_cpu_diff());
-    layer.Backward(this->top_vec_, vector<bool>(4, true), this->bottom_vec_);
-    vector<vector<Dtype> > results(1, this->Data(this->top_));
-    for (int i = 0; i < 4; ++i) {
-      results.push_back(this->Diff(*this->bottom_vec_[i]));
-    }
-    if (expected.empty()) { expected = results; }
-    EXPECT_TRUE(expected == results) << count << " threads";
-  }
-  omp_set_num_threads(threads);
+  ExpectSameForAnyNumberOfThreads<GMFEvenLayer<Dtype>>(
+      this->ParamWithWindow(11), this->bottom_vec_, this->top_vec_, 4);
 }
 
 TYPED_TEST(GMFLayerTest, AWrongWindowIsRejectedWithAReason) {

@@ -1,4 +1,3 @@
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "margin_loss_layer.hpp"
 #include "test_gradient_check.hpp"
+#include "test_layer_properties.hpp"
 
 namespace caffe {
 
@@ -204,23 +204,8 @@ TYPED_TEST(MarginLossLayerTest, AnySizeAgreesWithTheDefinition) {
 TYPED_TEST(MarginLossLayerTest, ResultsDoNotDependOnTheNumberOfThreads) {
   typedef typename TypeParam::Dtype Dtype;
   this->FillBottom(2, 5, 31, 53);
-  const int threads = omp_get_max_threads();
-  Dtype expected_loss = 0;
-  vector<Dtype> expected_diff;
-  for (const int count : {1, 2, 3, 5}) {
-    omp_set_num_threads(count);
-    MarginLossLayer<Dtype> layer(this->param_);
-    const Dtype loss = this->Forward(&layer);
-    this->Backward(&layer);
-    const Dtype* const diff = this->scores_.cpu_diff();
-    if (count == 1) {
-      expected_loss = loss;
-      expected_diff.assign(diff, diff + this->scores_.count());
-    }
-    EXPECT_EQ(expected_loss, loss);
-    EXPECT_TRUE(std::equal(expected_diff.begin(), expected_diff.end(), diff));
-  }
-  omp_set_num_threads(threads);
+  ExpectSameForAnyNumberOfThreads<MarginLossLayer<Dtype>>(
+      this->param_, this->bottom_vec_, this->top_vec_, 1);
 }
 
 TYPED_TEST(MarginLossLayerTest, AllIgnoredIsLossZeroAndGradientZero) {
@@ -251,10 +236,8 @@ TYPED_TEST(MarginLossLayerTest, NotANumberDoesNotHide) {
 TYPED_TEST(MarginLossLayerTest, AGradientThatIsNotWantedIsLeftAlone) {
   typedef typename TypeParam::Dtype Dtype;
   MarginLossLayer<Dtype> layer(this->param_);
-  this->Forward(&layer);
-  caffe_set(12, Dtype(-7), this->scores_.mutable_cpu_diff());
-  layer.Backward(this->top_vec_, {false, false}, this->bottom_vec_);
-  for (int i = 0; i < 12; ++i) { EXPECT_EQ(-7, this->scores_.cpu_diff()[i]); }
+  ExpectUnwantedGradientsAreLeftAlone<Dtype>(
+      &layer, this->bottom_vec_, this->top_vec_, 1);
 }
 
 TYPED_TEST(MarginLossLayerTest, AWrongLabelIsRejectedWithItsPosition) {

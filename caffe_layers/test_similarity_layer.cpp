@@ -1,4 +1,3 @@
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include "neighbourhood.hpp"
 #include "similarity_layer.hpp"
 #include "test_gradient_check.hpp"
+#include "test_layer_properties.hpp"
 
 namespace caffe {
 
@@ -130,38 +130,15 @@ TYPED_TEST(SimilarityLayerTest, OnePixelHasNoNeighbour) {
 TYPED_TEST(SimilarityLayerTest, AGradientThatIsNotWantedIsLeftAlone) {
   typedef typename TypeParam::Dtype Dtype;
   SimilarityLayer<Dtype> layer(this->ParamWithWindow(3));
-  layer.SetUp(this->bottom_vec_, this->top_vec_);
-  layer.Forward(this->bottom_vec_, this->top_vec_);
-  caffe_set(this->bottom_.count(), Dtype(-7), this->bottom_.mutable_cpu_diff());
-  layer.Backward(this->top_vec_, vector<bool>(1, false), this->bottom_vec_);
-  for (int i = 0; i < this->bottom_.count(); ++i) {
-    EXPECT_EQ(-7, this->bottom_.cpu_diff()[i]);
-  }
+  ExpectUnwantedGradientsAreLeftAlone<Dtype>(
+      &layer, this->bottom_vec_, this->top_vec_, 1);
 }
 
 TYPED_TEST(SimilarityLayerTest, ResultsDoNotDependOnTheNumberOfThreads) {
   typedef typename TypeParam::Dtype Dtype;
   this->FillBottom(2, 7, 21, 35);
-  const int threads = omp_get_max_threads();
-  vector<Dtype> expected_data, expected_diff;
-  for (const int count : {1, 2, 3, 5}) {
-    omp_set_num_threads(count);
-    SimilarityLayer<Dtype> layer(this->ParamWithWindow(11));
-    layer.SetUp(this->bottom_vec_, this->top_vec_);
-    layer.Forward(this->bottom_vec_, this->top_vec_);
-    caffe_copy(this->top_.count(), this->top_.cpu_data(),
-        this->top_.mutable_cpu_diff());
-    layer.Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
-    const Dtype* const data = this->top_.cpu_data();
-    const Dtype* const diff = this->bottom_.cpu_diff();
-    if (count == 1) {
-      expected_data.assign(data, data + this->top_.count());
-      expected_diff.assign(diff, diff + this->bottom_.count());
-    }
-    EXPECT_TRUE(std::equal(expected_data.begin(), expected_data.end(), data));
-    EXPECT_TRUE(std::equal(expected_diff.begin(), expected_diff.end(), diff));
-  }
-  omp_set_num_threads(threads);
+  ExpectSameForAnyNumberOfThreads<SimilarityLayer<Dtype>>(
+      this->ParamWithWindow(11), this->bottom_vec_, this->top_vec_, 1);
 }
 
 TYPED_TEST(SimilarityLayerTest, AWrongWindowIsRejectedWithAReason) {

@@ -1,4 +1,3 @@
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "similarity_loss_layer.hpp"
 #include "test_gradient_check.hpp"
+#include "test_layer_properties.hpp"
 
 namespace caffe {
 
@@ -180,23 +180,8 @@ TYPED_TEST(SimilarityLossLayerTest, ResultsDoNotDependOnTheNumberOfThreads) {
   typedef typename TypeParam::Dtype Dtype;
   this->FillBottom(2, 72, 17, 19);
   this->param_.mutable_similarity_loss_param()->set_window(23);
-  const int threads = omp_get_max_threads();
-  Dtype expected_loss = 0;
-  vector<Dtype> expected_diff;
-  for (const int count : {1, 2, 3, 5}) {
-    omp_set_num_threads(count);
-    SimilarityLossLayer<Dtype> layer(this->param_);
-    const Dtype loss = this->Forward(&layer);
-    this->Backward(&layer);
-    const Dtype* const diff = this->s_.cpu_diff();
-    if (count == 1) {
-      expected_loss = loss;
-      expected_diff.assign(diff, diff + this->s_.count());
-    }
-    EXPECT_EQ(expected_loss, loss);
-    EXPECT_TRUE(std::equal(expected_diff.begin(), expected_diff.end(), diff));
-  }
-  omp_set_num_threads(threads);
+  ExpectSameForAnyNumberOfThreads<SimilarityLossLayer<Dtype>>(
+      this->param_, this->bottom_vec_, this->top_vec_, 1);
 }
 
 TYPED_TEST(SimilarityLossLayerTest, AllIgnoredIsLossZeroAndGradientZero) {
@@ -302,10 +287,8 @@ TYPED_TEST(SimilarityLossLayerTest, LabelsHaveNoGradient) {
 TYPED_TEST(SimilarityLossLayerTest, AGradientThatIsNotWantedIsLeftAlone) {
   typedef typename TypeParam::Dtype Dtype;
   SimilarityLossLayer<Dtype> layer(this->param_);
-  this->Forward(&layer);
-  caffe_set(12, Dtype(-7), this->s_.mutable_cpu_diff());
-  layer.Backward(this->top_vec_, {false, false}, this->bottom_vec_);
-  for (int i = 0; i < 12; ++i) { EXPECT_EQ(-7, this->s_.cpu_diff()[i]); }
+  ExpectUnwantedGradientsAreLeftAlone<Dtype>(
+      &layer, this->bottom_vec_, this->top_vec_, 1);
 }
 
 }  // namespace caffe
