@@ -493,7 +493,7 @@ def draw_roofline(path, trunk_costs, layers):
                 axes.annotate(text, place, (-3, 4), textcoords="offset points", size=8,
                               ha="right", va="bottom", rotation=-35)  # fmt: skip
     axes.set(xlabel="arithmetic intensity, FLOP per byte", ylabel="GFLOP/s", xlim=limits)
-    axes.set_ylim(top=1.4 * axes.get_ylim()[1])  # for the labels
+    axes.set_ylim(top=1.8 * axes.get_ylim()[1])  # for the labels
     axes.legend(loc="lower right", title="each dot a convolution, its area the share of the time")
     axes.grid(alpha=0.3)
     with atomic.new_file(path) as partial:
