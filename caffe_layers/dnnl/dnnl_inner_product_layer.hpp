@@ -9,9 +9,12 @@
 namespace caffe {
 
 /**
- * @brief InnerProductLayer on oneDNN's kernels.
+ * @brief InnerProductLayer on oneDNN's kernel, which wants the weights in a
+ *        layout of its own.
  *
- * The same blobs, parameters and results up to rounding.
+ * The same blobs, parameters and results up to rounding. In the TRAIN phase the
+ * weights change in every step, and to reorder them takes longer than the
+ * kernel saves; Backward is as fast in the BLAS: see docs/performance.md.
  */
 class DnnlInnerProductLayer : public InnerProductLayer<float> {
  public:
@@ -21,22 +24,11 @@ class DnnlInnerProductLayer : public InnerProductLayer<float> {
  protected:
   virtual void Forward_cpu(
       const vector<Blob<float>*>& bottom, const vector<Blob<float>*>& top);
-  virtual void Backward_cpu(const vector<Blob<float>*>& top,
-      const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom);
 
  private:
-  typedef dnnl::inner_product_forward::primitive_desc ForwardDesc;
+  const dnnl::memory& ReorderedWeights(const DnnlDesc& desc);
 
-  DnnlDesc BottomDesc() const;
-  DnnlDesc TopDesc() const;
-  /// Caffe's layout of the weights: outputs x inputs, or transposed.
-  DnnlDesc WeightsDesc() const;
-  DnnlDesc BiasDesc() const;
-  ForwardDesc DescribeForward() const;
-  const dnnl::memory& ReorderedWeights(
-      const DnnlDesc& desc, DnnlWeights* weights);
-
-  DnnlWeights forward_weights_, backward_weights_;
+  DnnlWeights weights_;
 };
 
 }  // namespace caffe
