@@ -36,8 +36,8 @@ const dnnl::memory& DnnlInnerProductLayer::ReorderedWeights(
   const auto write = [&](const dnnl::memory& to) {
     const DnnlDesc caffe_desc({N_, K_}, dnnl::memory::data_type::f32,
         transpose_ ? DnnlDims({1, N_}) : DnnlDims({K_, 1}));
-    Reorder(dnnl::memory(caffe_desc, DnnlEngine(),
-                const_cast<float*>(blob.cpu_data())),
+    Reorder(dnnl::memory(
+                caffe_desc, DnnlEngine(), const_cast<float*>(blob.cpu_data())),
         to);
   };
   // What Caffe frees it gets back in the order of N x K.
