@@ -69,11 +69,14 @@ def test_missing_packages_are_named_and_installed_with_sudo(tmp_path):
 
 
 def test_a_second_make_does_nothing_in_under_two_seconds():
-    start = time.monotonic()
-    result = run(["make"])
-    assert time.monotonic() - start < 2
-    assert result.returncode == 0
-    assert "no work to do" in result.stdout
+    seconds = []
+    for _ in range(3):  # the least counts: the machine may have other work
+        start = time.monotonic()
+        result = run(["make"])
+        seconds.append(time.monotonic() - start)
+        assert result.returncode == 0
+        assert "no work to do" in result.stdout
+    assert min(seconds) < 2
 
 
 @pytest.mark.slow  # it links Caffe anew, and the fast tests run side by side

@@ -108,19 +108,19 @@ def test_layer_and_twin_share_records_alike_among_solvers(databases, solver_rank
 
 
 def test_memory_stays_flat_over_ten_thousand_batches(databases):
-    """The resident memory does not grow after the first thousand batches."""
+    """A leak of a hundred bytes a batch would show."""
     parameters = "batch_size: 2 crop_size: 33 mirror: true shuffle: true"
     net, _ = make_net(databases, parameters, caffe.TRAIN)
     page = os.sysconf("SC_PAGESIZE")
 
-    def resident_bytes_after(batches):
+    sizes = []
+    for batches in (1000, *[2000] * 5):
         for _ in range(batches):
             net.forward()
         with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * page
-
-    before = resident_bytes_after(1000)
-    assert resident_bytes_after(10000) - before < 1 << 20
+            sizes.append(int(statm.read().split()[1]) * page)
+    # The heap may grow once, when threads meet as never before; a leak grows in each part.
+    assert min(np.diff(sizes)) < 200_000, sizes
 
 
 def test_mix_is_splitmix64():
