@@ -51,17 +51,22 @@ stop = { free=$$(df --output=avail -BM build | tail -n 1 | tr -dc 0-9); \
   if [ "$$free" -lt 50 ]; then echo "make: the disk is full: $$free MB left for build/"; \
   else echo "make: $(1)"; fi >&2; exit 1; }
 
+# $(call pip-install,FOLDER,FILE): into the Python environment FOLDER. Each file
+# pins all that its packages bring, so that pip has nothing to choose.
+pip-install = $(1)/bin/pip install -q --disable-pip-version-check --no-deps -r $(2) || \
+  $(call stop,cannot install the packages of $(2) in $(1); the reason is above)
+
 # $(call make-venv,FOLDER): the stamp is written last, and names the place,
 # since an environment cannot be moved.
 make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
   [ "$$(cat $(1)/.made-from 2>/dev/null)" = "$$stamp" ] || { \
-    echo "Making the Python environment $(1)"; rm -rf $(1); \
-    /usr/bin/python3 -m venv $(1) && \
-    $(1)/bin/pip install -q --disable-pip-version-check --no-deps -r requirements.txt || \
+    echo "Making the Python environment $(1)"; \
+    rm -rf $(1) && /usr/bin/python3 -m venv $(1) || \
       $(call stop,cannot make the Python environment $(1); the reason is above); \
+    $(call pip-install,$(1),requirements.txt); \
     echo "$$stamp" >$(1)/.made-from; }
 
-.PHONY: all packages compiler source venv configure
+.PHONY: all packages compiler source venv venv-dev configure
 .PHONY: demo figures test test-fast lint format check install clean help
 
 all: configure  ## build Caffe with the layers, and a Python environment
@@ -84,6 +89,14 @@ source: packages
 
 venv: packages
 	@$(call make-venv,$(CURDIR)/$(VENV))
+
+# The same environment: what tests and linters need goes on top.
+venv-dev: venv
+	@stamp="$$(sha256sum <requirements-dev.txt)"; \
+	[ "$$(cat $(VENV)/.made-from-dev 2>/dev/null)" = "$$stamp" ] || { \
+	  echo "Adding the packages of the tests and linters"; \
+	  $(call pip-install,$(CURDIR)/$(VENV),requirements-dev.txt); \
+	  echo "$$stamp" >$(VENV)/.made-from-dev; }
 
 configure: compiler source venv
 	@stamp="$(CMAKE_FLAGS)"; \
@@ -109,12 +122,12 @@ figures: demo  ## draw the README's figures again, from demo/
 	tools/plot_training.py demo/run --output docs/training.png && \
 	cp demo/explained.png docs/
 
-test: all  ## run all tests; ends with "N passed, N failed, N skipped"
+test: all venv-dev  ## run all tests; ends with "N passed, N failed, N skipped"
 	@ninja -C $(BUILD) gcrf.testbin test.testbin || \
 	  $(call stop,the tests do not compile; the reason is above)
 	@$(VENV)/bin/python tests/run_tests.py --build $(BUILD)
 
-test-fast: all  ## run our own tests without the slow ones
+test-fast: all venv-dev  ## run our own tests without the slow ones
 	@ninja -C $(BUILD) gcrf.testbin || \
 	  $(call stop,the tests do not compile; the reason is above)
 	@$(VENV)/bin/python tests/run_tests.py --build $(BUILD) --fast
@@ -124,7 +137,7 @@ OTHER_CXX_FILES = $(wildcard caffe_layers/*.cuh $(addprefix tests/cuda_on_cpu/,*
 
 # cpp_lint.py does not know that gmf_layer.hpp is the header of gmf_layer.cpp, nor
 # any data layer but Caffe's own, nor the end of a lambda.
-lint: venv source  ## check the format and the style of all sources
+lint: venv-dev source  ## check the format and the style of all sources
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES) $(OTHER_CXX_FILES)
@@ -132,7 +145,7 @@ lint: venv source  ## check the format and the style of all sources
 	  --filter=-build/include_order,-caffe/data_layer_setup,-readability/braces \
 	  $(CXX_FILES) 2>&1 | sed '/^Done processing/d'
 
-format: venv  ## format all sources
+format: venv-dev  ## format all sources
 	@$(VENV)/bin/ruff check --fix
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/clang-format -i $(CXX_FILES) $(OTHER_CXX_FILES)
