@@ -23,7 +23,7 @@ if [ -x "${_gcrf_bin%%:*}/caffe" ]; then
     *":$_gcrf_bin:"*) ;;
     *)
       export PATH="$_gcrf_bin:$PATH"
-      export PYTHONPATH="$_gcrf_python:$_gcrf/python_layers${PYTHONPATH:+:$PYTHONPATH}"
+      export PYTHONPATH="$_gcrf_python:$_gcrf/tools/lib${PYTHONPATH:+:$PYTHONPATH}"
       ;;
   esac
 else

@@ -27,8 +27,9 @@ window the neighbourhood's side, parity the first updated column: 0 (even column
 from typing import ClassVar
 
 import numpy as np
-from neighbourhood import pair_ends, pair_offsets
-from numpy_layer import NumpyLayer
+
+from python_layers.neighbourhood import pair_ends, pair_offsets
+from python_layers.numpy_layer import NumpyLayer
 
 # C = R R' computed in float may have eigenvalues this much below 0, relative to the largest.
 ROUNDING = 1e-5

@@ -11,7 +11,8 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
-from numpy_layer import NumpyLayer
+
+from python_layers.numpy_layer import NumpyLayer
 
 
 def resized(size, height=None, width=None, zoom_factor=None, shrink_factor=None):

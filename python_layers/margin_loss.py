@@ -10,8 +10,9 @@ them, if they tie) +1; at the kink, where the margin is exactly T, the gradient 
 from typing import ClassVar
 
 import numpy as np
-from labels import read_labels
-from numpy_layer import NumpyLayer
+
+from python_layers.labels import read_labels
+from python_layers.numpy_layer import NumpyLayer
 
 NORMALIZATIONS = ("FULL", "VALID", "BATCH_SIZE", "NONE")
 

@@ -10,7 +10,8 @@ Entries of R above the diagonal are read as 0 and get no gradient. With G = dL/d
 from typing import ClassVar
 
 import numpy as np
-from numpy_layer import NumpyLayer
+
+from python_layers.numpy_layer import NumpyLayer
 
 
 def initial_factor(num_classes, diagonal):

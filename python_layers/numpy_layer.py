@@ -4,7 +4,8 @@ Each module of this folder defines a layer by plain functions on arrays, forward
 and ends with a class that lets a net call them:
 
     layer { name: "similarity" type: "Python" bottom: "features" top: "similarity"
-            python_param { module: "similarity" layer: "Similarity" param_str: '{"window": 7}' } }
+            python_param { module: "python_layers.similarity" layer: "Similarity"
+                           param_str: '{"window": 7}' } }
 
 param_str is JSON with the field names of the C++ layer's own message. A loss needs
 `loss_weight: 1`, as every Python loss in Caffe. Without Caffe the functions still work.

@@ -9,8 +9,9 @@ one pair per channel and pixel (neighbourhood.py). Pairs that reach outside the 
 from typing import ClassVar
 
 import numpy as np
-from neighbourhood import pair_ends, pair_offsets
-from numpy_layer import NumpyLayer
+
+from python_layers.neighbourhood import pair_ends, pair_offsets
+from python_layers.numpy_layer import NumpyLayer
 
 
 def similarity_shape(shape, window):

@@ -12,9 +12,10 @@ the very pairs that the text wants pushed below the threshold h.
 from typing import ClassVar
 
 import numpy as np
-from labels import read_labels
-from neighbourhood import pair_ends, pair_offsets
-from numpy_layer import NumpyLayer
+
+from python_layers.labels import read_labels
+from python_layers.neighbourhood import pair_ends, pair_offsets
+from python_layers.numpy_layer import NumpyLayer
 
 THRESHOLD = 4.5399930e-05  # h = e^-10, the paper's section 5.1
 

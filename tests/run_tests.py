@@ -60,7 +60,7 @@ def main(argv=None):
     parser.add_argument("--fast", action="store_true", help="our own tests, without the slow ones")
     args = parser.parse_args(argv)
     build = args.build.resolve()
-    env = dict(os.environ, PYTHONPATH=f"{build / 'python'}:{ROOT / 'python_layers'}")
+    env = dict(os.environ, PYTHONPATH=f"{build / 'python'}:{ROOT / 'tools/lib'}")
     env["PATH"] = f"{build / 'tools'}:{Path(sys.executable).parent}:{env['PATH']}"
     # A gradient check starts thousands of tiny teams of threads. Two are enough to see a race.
     env.setdefault("OMP_NUM_THREADS", "2")

@@ -3,10 +3,10 @@
 import io
 
 import cv2
-import label_maps
 import numpy as np
-import voc
 from PIL import Image
+
+from gcrf import label_maps, voc
 
 
 def make_photo(random, height=48, width=64):

@@ -4,12 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-import atomic
 import pytest
 
-TOOLS = Path(__file__).resolve().parent.parent / "tools"
+from gcrf import atomic
 
 
 def test_a_folder_appears_when_the_block_ends(tmp_path):
@@ -56,13 +54,14 @@ def test_an_old_file_is_replaced_only_by_a_whole_one(tmp_path):
 def test_a_killed_run_leaves_no_folder_and_the_next_one_clears_up(tmp_path):
     """While the first runs, a second is told to wait."""
     code = (
-        "import atomic, sys, time\n"
+        "import sys, time\n"
+        "from gcrf import atomic\n"
         "with atomic.new_folder(sys.argv[1]) as folder:\n"
         "    (folder / 'half').write_text('1'); print('ready', flush=True); time.sleep(60)\n"
     )
     out = tmp_path / "out"
     command = [sys.executable, "-c", code, str(out)]
-    with subprocess.Popen(command, cwd=TOOLS, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         with pytest.raises(BlockingIOError, match="another run"), atomic.new_folder(out):
             pass

@@ -1,11 +1,11 @@
-"""tools/benchmark_data.py on a few records: what it prints and refuses."""
+"""tools/benchmark/benchmark_data.py on a few records: what it prints and refuses."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-TOOL = Path(__file__).resolve().parent.parent / "tools/benchmark_data.py"
+TOOL = Path(__file__).resolve().parent.parent / "tools/benchmark/benchmark_data.py"
 
 
 def run(*arguments):

@@ -2,18 +2,17 @@
 
 import browse_dataset
 import cv2
-import label_maps
 import lmdb
 import numpy as np
 import prepare_lmdb
 import pytest
-import records
-import seg_data
-import voc
 from caffe.proto import caffe_pb2
-from make_nets import MEAN_BGR
 from PIL import Image
 from small_voc import make_label_map, make_photo, write_voc
+
+from gcrf import label_maps, records, voc
+from gcrf.nets import MEAN_BGR
+from python_layers import seg_data
 
 CELL, LINE = browse_dataset.CELL, browse_dataset.LINE
 

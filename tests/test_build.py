@@ -198,7 +198,7 @@ def test_env_sh_gives_caffe_and_python_from_any_folder(tmp_path, shell):
     script = f"""
         . {os.path.relpath(ROOT, tmp_path)}/env.sh
         caffe --version
-        python -c 'import caffe, numpy_layer; print(caffe.__file__)'
+        python -c 'import caffe, gcrf, python_layers.gmf; print(caffe.__file__)'
     """
     environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"]}
     result = run([shell, "-c", script], cwd=tmp_path, env=environment)
@@ -222,7 +222,7 @@ def test_an_installed_copy_does_not_need_the_build_folder(tmp_path):
     script = f"""
         . {tmp_path}/prefix/env.sh
         caffe --version
-        python -c 'import caffe, numpy_layer; print(open("/proc/self/maps").read())'
+        python -c 'from gcrf import Segmenter; print(open("/proc/self/maps").read())'
     """
     environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"]}
     result = run(script, cwd=tmp_path, env=environment)

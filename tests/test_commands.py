@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
     path.relative_to(ROOT)
-    for folder in ("tools", "data/shapes")
+    for folder in ("tools", "tools/benchmark", "data/shapes")
     for path in sorted((ROOT / folder).glob("*.py"))
     if "__main__" in path.read_text()
 ]

@@ -2,10 +2,11 @@
 
 import compare
 import numpy as np
-import voc
 from eval import SUBMISSION
 from PIL import Image
 from small_voc import write_voc
+
+from gcrf import voc
 
 
 def test_each_column_shows_its_own_label_maps(tmp_path):

@@ -1,11 +1,11 @@
 """convert_rgb_labels: each colour its class, and no colour without one."""
 
 import convert_rgb_labels
-import label_maps
 import numpy as np
 import pytest
-import voc
 from small_voc import encode, make_label_map
+
+from gcrf import label_maps, voc
 
 
 def convert(folder, *arguments):

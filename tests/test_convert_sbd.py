@@ -3,12 +3,13 @@
 import re
 
 import convert_sbd
-import label_maps
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
 from small_voc import label_path, write_voc
+
+from gcrf import label_maps
 
 VOC_IDS = ["2007_000032", "2007_000039"]
 SBD_IDS = ["2007_000032", "2008_000002", "2008_000003", "2008_000007"]

@@ -11,11 +11,12 @@ import time
 from dataclasses import replace
 
 import demo
-import make_nets
 import pytest
 
+from gcrf import nets
+
 SETTINGS = replace(
-    make_nets.SMALL,
+    nets.SMALL,
     window=7,
     crop_size=65,
     interval=4,
@@ -29,11 +30,11 @@ SETTINGS = replace(
             max_iter=4,
             weights=stage.weights.replace("phase1_iter_400", "phase1_iter_4"),
         )
-        for name, stage in make_nets.SMALL.stages.items()
+        for name, stage in nets.SMALL.stages.items()
     },
 )
 # tools/train.py, but --small is the network above
-TRAIN = "import sys, test_demo, train; train.make_nets.SMALL = test_demo.SETTINGS; "
+TRAIN = "import sys, test_demo, train; train.nets.SMALL = test_demo.SETTINGS; "
 TRAIN += "sys.exit(train.main(sys.argv[1:]))"
 
 

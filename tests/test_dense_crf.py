@@ -5,14 +5,15 @@ from dataclasses import asdict, replace
 
 import cv2
 import dense_crf as tool
-import label_maps
 import numpy as np
 import pytest
 from dense_crf import NO_CHANGE, Parameters
-from scores import confusion_matrix, measure
-from segmenter import UNARY, Segmenter, labels
 from small_voc import image_path, label_path, make_photo, write_voc
 from tiny_nets import write_deploy_nets
+
+from gcrf import label_maps
+from gcrf.scores import confusion_matrix, measure
+from gcrf.segmenter import UNARY, Segmenter, labels
 
 PARAMETERS = Parameters(3, 3, 10, 30, 13, 5)
 IDS = [f"2007_{number:06d}" for number in range(6)]

@@ -3,14 +3,15 @@
 from dataclasses import replace
 
 import draw_nets
-import make_nets
 import pytest
+
+from gcrf import nets
 
 
 @pytest.fixture
 def dot():
     """The drawing of the small finetune net, as Graphviz reads it."""
-    return draw_nets.dot_source(make_nets.finetune_net(make_nets.SMALL))
+    return draw_nets.dot_source(nets.finetune_net(nets.SMALL))
 
 
 def test_boxes_tell_layers_and_what_works_in_place(dot):
@@ -38,7 +39,7 @@ def test_the_test_phase_is_left_out(dot):
 
 
 def test_missing_graphviz_is_an_error_that_names_the_package(tmp_path, monkeypatch, capsys):
-    make_nets.write(replace(make_nets.SMALL, output=tmp_path))
+    nets.write(replace(nets.SMALL, output=tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert draw_nets.main([str(tmp_path / "unary.prototxt"), "--output", str(tmp_path)]) == 1
     assert "apt-get install graphviz" in capsys.readouterr().err

@@ -12,14 +12,15 @@ from pathlib import Path
 import cv2
 import dense_crf
 import eval as tool
-import label_maps
 import numpy as np
 import pytest
 from dense_crf import Parameters
-from scores import confusion_matrix, measure
-from segmenter import UNARY, Segmenter
 from small_voc import encode, image_path, label_path, make_photo, write_voc
 from tiny_nets import write_deploy_nets
+
+from gcrf import label_maps
+from gcrf.scores import confusion_matrix, measure
+from gcrf.segmenter import UNARY, Segmenter
 
 IDS = [f"2007_{number:06d}" for number in range(12)]
 
@@ -129,7 +130,8 @@ def test_a_killed_run_goes_on_to_the_same_results(network, root, tmp_path):
     assert tool.main(arguments(network, root, "--output", str(whole))) == 0
     script = Path(tool.__file__)
     slow = (  # the tool itself, on images that take their time
-        "import sys, time, runpy, segmenter\n"
+        "import sys, time, runpy\n"
+        "from gcrf import segmenter\n"
         "quick = segmenter.Segmenter.scores\n"
         "def scores(*a):\n    time.sleep(0.3)\n    return quick(*a)\n"
         "segmenter.Segmenter.scores = scores\n"

@@ -5,14 +5,14 @@ import json
 
 import cv2
 import explain
-import gmf
 import numpy as np
 import pytest
-import similarity
-import voc
-from segmenter import UNARY, Segmenter, labels
 from small_voc import encode, make_photo
 from tiny_nets import write_deploy_nets
+
+from gcrf import voc
+from gcrf.segmenter import UNARY, Segmenter, labels
+from python_layers import gmf, similarity
 
 WINDOW = 7  # of the tiny nets: 16 neighbours
 

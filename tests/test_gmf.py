@@ -2,13 +2,14 @@
 
 from functools import partial
 
-import gmf
 import numpy as np
 import pytest
 from agreement import assert_agreement
 from layer_runner import CaffeLayer
-from neighbourhood import pair_offsets
 from numeric import central_differences, relative_error
+
+from python_layers import gmf
+from python_layers.neighbourhood import pair_offsets
 
 SIZES = [(1, 2, 1, 1), (2, 3, 4, 4), (1, 2, 3, 5), (1, 1, 3, 4), (1, 2, 1, 6), (1, 2, 6, 1)]
 BOTTOMS = ("mu", "r", "s", "C")

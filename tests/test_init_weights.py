@@ -8,9 +8,10 @@ import init_weights
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
-from caffemodel import read_caffemodel, write_caffemodel
-from make_nets import COMPATIBILITY_DIAGONAL, SCORE_LAYERS, SMALL
 from tiny_nets import SMALL_IMAGES, random_net, tiny_settings
+
+from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.nets import COMPATIBILITY_DIAGONAL, SCORE_LAYERS, SMALL
 
 
 @pytest.fixture(scope="module")

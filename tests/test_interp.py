@@ -2,12 +2,13 @@
 
 from functools import partial
 
-import interp
 import numpy as np
 import pytest
 from agreement import assert_agreement
 from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
+
+from python_layers import interp
 
 # Input height and width, parameters, result height and width.
 CASES = [

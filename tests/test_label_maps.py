@@ -1,14 +1,14 @@
 """Label maps come out as the indices that were stored, or not at all."""
 
 import cv2
-import label_maps
 import numpy as np
 import pytest
-import voc
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from small_voc import encode, make_label_map
+
+from gcrf import label_maps, voc
 
 LABEL_MAP = make_label_map(np.random.default_rng(1))
 PALETTE_PNG = label_maps.encode_palette_png(LABEL_MAP, voc.palette())

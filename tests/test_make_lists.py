@@ -2,7 +2,8 @@
 
 import make_lists
 import pytest
-import voc
+
+from gcrf import voc
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import label_maps
 import numpy as np
 import prepare_lmdb
 import pytest
-import voc
+
+from gcrf import label_maps, voc
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "data/shapes"))

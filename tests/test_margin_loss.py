@@ -2,12 +2,13 @@
 
 from functools import partial
 
-import margin_loss
 import numpy as np
 import pytest
 from agreement import assert_agreement
 from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
+
+from python_layers import margin_loss
 
 # Three classes, four pixels. Margins (score of the label - best other):
 # 2 - 1 = 1, 1 - 2 = -1, 0.25 - 0 = 0.25, ignored.

@@ -1,11 +1,12 @@
 """MatrixGen: C = R R', R lower triangular."""
 
-import matrix_gen
 import numpy as np
 import pytest
 from agreement import TOLERANCE
 from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
+
+from python_layers import matrix_gen
 
 
 def test_two_classes_worked_by_hand():

@@ -3,19 +3,15 @@
 import inspect
 import types
 
-import gmf
-import interp
-import margin_loss
-import matrix_gen
 import pytest
-import similarity
-import similarity_loss
 import test_gmf
 import test_interp
 import test_margin_loss
 import test_matrix_gen
 import test_similarity
 import test_similarity_loss
+
+from python_layers import gmf, interp, margin_loss, matrix_gen, similarity, similarity_loss
 
 WINDOW_3 = ((2, 3, 5, 4), 3)
 
@@ -115,8 +111,9 @@ def test_a_wrong_backward_shows_red(monkeypatch, case, old, new):
     test(*arguments)  # green as it is
     forward, backward = inspect.getsource(twin).split("\ndef backward")
     assert backward.count(old) == 1, f"{old!r} is not in {twin.__name__}.backward: edit this list"
-    mutant = types.ModuleType(twin.__name__)
+    name = twin.__name__.rpartition(".")[2]
+    mutant = types.ModuleType(name)
     exec(f"{forward}\ndef backward{backward.replace(old, new)}", mutant.__dict__)
-    monkeypatch.setitem(test.__globals__, twin.__name__, mutant)
+    monkeypatch.setitem(test.__globals__, name, mutant)
     with pytest.raises(AssertionError):
         test(*arguments)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from neighbourhood import neighbours, pair_ends, pair_offsets, window_of
+
+from python_layers.neighbourhood import neighbours, pair_ends, pair_offsets, window_of
 
 
 def test_window_7_has_8_channels_rows_outermost():

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import caffe
-import make_nets
 import numpy as np
 import pytest
-from make_nets import MEAN_BGR, PAPER
 from tiny_nets import SMALL_IMAGES, random_net, tiny_settings, without_weights
+
+from gcrf import nets
+from gcrf.nets import MEAN_BGR, PAPER
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINING = ("unary", "pretrain", "finetune")
@@ -151,7 +152,7 @@ def test_one_step_of_full_size_finetuning_runs_at_batch_1(full, tmp_path, record
     """In a process of its own, whose peak memory is measured."""
     stages = without_weights(full.stages, batch_size=1)
     settings = replace(full, output=tmp_path, stages=stages)
-    make_nets.write(settings)
+    nets.write(settings)
     code = (
         "import caffe, resource, time\n"
         f"solver = caffe.SGDSolver({str(tmp_path / 'finetune_solver.prototxt')!r})\n"

@@ -6,7 +6,8 @@ import caffe
 import numpy as np
 import pytest
 from numeric import relative_error
-from numpy_layer import read_parameters
+
+from python_layers.numpy_layer import read_parameters
 
 SCORES, PAIRS, LABELS = (2, 3, 5, 6), (2, 8, 5, 6), (2, 1, 5, 6)
 
@@ -72,7 +73,8 @@ def test_a_net_may_use_either(tmp_path, layer, module, shapes, parameters):
     cpp = f'type: "{layer}" {module}_param {{ {fields(parameters)} }} {loss}'
     param_str = json.dumps(json.dumps({**parameters, **loss_param}))  # quoted once more
     python = f"""type: "Python"
-        python_param {{ module: "{module}" layer: "{layer}" param_str: {param_str} }}"""
+        python_param {{ module: "python_layers.{module}" layer: "{layer}"
+                        param_str: {param_str} }}"""
     expected = run(make_net(tmp_path, shapes, cpp), shapes)
     found = run(make_net(tmp_path, shapes, python), shapes)
     assert len(found) == len(expected) == 1 + len(shapes) - (LABELS in shapes) + 2 * (not shapes)
@@ -83,7 +85,8 @@ def test_a_net_may_use_either(tmp_path, layer, module, shapes, parameters):
 
 def test_a_python_layer_follows_a_new_input_size(tmp_path):
     python = """type: "Python"
-        python_param { module: "interp" layer: "Interp" param_str: '{"zoom_factor": 2}' }"""
+        python_param { module: "python_layers.interp" layer: "Interp"
+                       param_str: '{"zoom_factor": 2}' }"""
     net = make_net(tmp_path, [SCORES], python)
     net.blobs["bottom0"].reshape(1, 4, 7, 3)
     net.forward()
@@ -98,7 +101,7 @@ def test_a_python_layer_follows_a_new_input_size(tmp_path):
     ],
 )
 def test_a_wrong_net_is_rejected_with_a_reason(tmp_path, module, layer, shapes, message):
-    python = f'type: "Python" python_param {{ module: "{module}" layer: "{layer}" }}'
+    python = f'type: "Python" python_param {{ module: "python_layers.{module}" layer: "{layer}" }}'
     with pytest.raises(ValueError, match=message):
         make_net(tmp_path, shapes, python)
 

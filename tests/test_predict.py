@@ -1,14 +1,15 @@
 """tools/predict.py: images of one's own through a deploy net."""
 
 import cv2
-import label_maps
 import numpy as np
 import predict
 import pytest
 from PIL import Image
-from segmenter import Segmenter
 from small_voc import encode, make_photo
 from tiny_nets import write_deploy_nets
+
+from gcrf import label_maps
+from gcrf.segmenter import Segmenter
 
 
 @pytest.fixture(scope="module")

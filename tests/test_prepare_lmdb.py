@@ -14,15 +14,14 @@ from pathlib import Path
 import benchmark_data
 import caffe
 import cv2
-import label_maps
 import numpy as np
 import prepare_lmdb
 import pytest
-import records
-import voc
 from caffe.proto import caffe_pb2
 from PIL import Image
 from small_voc import encode, image_path, label_path, make_label_map, make_photo, write_voc
+
+from gcrf import label_maps, records, voc
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "tools/prepare_lmdb.py"

@@ -4,7 +4,8 @@ import resource
 
 import lmdb
 import pytest
-import records
+
+from gcrf import records
 
 
 def test_records_come_back_in_the_order_of_their_keys(tmp_path):

@@ -8,15 +8,16 @@ import re
 
 import cv2
 import eval as eval_tool
-import label_maps
 import numpy as np
 import pytest
 import report
-from caffemodel import read_caffemodel, write_caffemodel
 from PIL import Image
-from scores import measure
 from small_voc import write_voc
 from tiny_nets import write_deploy_nets
+
+from gcrf import label_maps
+from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.scores import measure
 
 IDS = [f"2007_{number:06d}" for number in range(5)]
 NUM_CLASSES = 21

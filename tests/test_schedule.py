@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
-from make_nets import PAPER_STAGES
 from tiny_nets import SMALL_IMAGES, tiny_settings, without_weights
+
+from gcrf import nets
+from gcrf.nets import PAPER_STAGES
 
 PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
 
@@ -113,12 +115,9 @@ def test_batch_decay_momentum_and_length_are_the_paper_s(stage):
     assert length == ITERATIONS[stage]
 
 
-@pytest.mark.parametrize("folder", [PROTOTXT, PROTOTXT / "small"], ids=["paper", "small"])
-def test_phase_2_goes_on_from_the_last_snapshot_of_phase_1(folder):
-    phase1, phase2 = (
-        parse(folder / f"pretrain_phase{phase}_solver.prototxt", caffe_pb2.SolverParameter())
-        for phase in (1, 2)
-    )
+@pytest.mark.parametrize("settings", [nets.PAPER, nets.SMALL], ids=["paper", "small"])
+def test_phase_2_goes_on_from_the_last_snapshot_of_phase_1(settings):
+    phase1, phase2 = (nets.solver(f"pretrain_phase{phase}", settings) for phase in (1, 2))
     last_snapshot = f"{phase1.snapshot_prefix}_iter_{phase1.max_iter}.caffemodel"
     assert list(phase2.weights) == [last_snapshot]
 

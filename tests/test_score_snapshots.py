@@ -1,14 +1,15 @@
 """tools/score_snapshots.py: the mean IoU of every snapshot of a run."""
 
-import make_nets
 import plot_training
 import score_snapshots
 from small_voc import write_voc
 from tiny_nets import random_net, replace
 
+from gcrf import nets
+
 
 def test_each_snapshot_is_scored_once(tmp_path, capsys):
-    make_nets.write(replace(make_nets.SMALL, output=tmp_path / "nets", num_classes=21, window=7))
+    nets.write(replace(nets.SMALL, output=tmp_path / "nets", num_classes=21, window=7))
     (tmp_path / "snapshots").mkdir()
     for iteration in (100, 20):
         random_net(tmp_path / "nets/deploy_unary.prototxt", seed=iteration).save(

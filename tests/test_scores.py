@@ -1,9 +1,10 @@
-"""tools/scores.py: the measures, by hand and against scikit-learn."""
+"""gcrf.scores: the measures, by hand and against scikit-learn."""
 
 import numpy as np
 import pytest
-from scores import confusion_matrix, measure
 from sklearn.metrics import accuracy_score, jaccard_score, recall_score
+
+from gcrf.scores import confusion_matrix, measure
 
 
 def test_two_by_three_pixels_worked_by_hand():

@@ -8,10 +8,11 @@ import caffe
 import lmdb
 import numpy as np
 import pytest
-import seg_data
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 from PIL import Image
+
+from python_layers import seg_data
 
 SIZES = [(37, 53), (64, 48), (20, 80), (90, 21), (48, 48), (16, 16), (33, 70)]  # rows, columns
 

@@ -1,14 +1,15 @@
-"""tools/segmenter.py: images of any size through a deploy net."""
+"""gcrf.segmenter: images of any size through a deploy net."""
 
 import caffe
 import cv2
 import numpy as np
 import pytest
-import segmenter
-from caffemodel import read_caffemodel, write_caffemodel
-from segmenter import UNARY, Segmenter
 from small_voc import make_photo
 from tiny_nets import write_deploy_nets
+
+from gcrf import segmenter
+from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.segmenter import UNARY, Segmenter
 
 MEAN = (104, 117, 123)  # whole numbers, so that an image can be padded with it
 

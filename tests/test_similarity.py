@@ -4,10 +4,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-import similarity
 from agreement import assert_agreement
 from layer_runner import CaffeLayer
 from numeric import central_differences, relative_error
+
+from python_layers import similarity
 
 SIZES = [(1, 2, 1, 1), (2, 3, 5, 4), (1, 1, 4, 5), (2, 2, 1, 6), (1, 2, 6, 1), (1, 3, 2, 9)]
 

@@ -4,11 +4,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-import similarity_loss
 from agreement import assert_agreement
 from layer_runner import CaffeLayer
-from neighbourhood import pair_offsets
 from numeric import central_differences, relative_error
+
+from python_layers import similarity_loss
+from python_layers.neighbourhood import pair_offsets
 
 # A 2 x 3 image has four pairs in a window of 3: two of channel 0, (1, -1), stored at columns 1
 # and 2, and two of channel 1, (1, +1), stored at columns 0 and 1. The 7s are outside the image.

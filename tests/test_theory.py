@@ -8,7 +8,6 @@ import functools
 import itertools
 from pathlib import Path
 
-import gmf
 import numpy as np
 import pytest
 import scipy.sparse
@@ -17,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_runner import CaffeLayer
 from numeric import relative_error
+
+from python_layers import gmf
 
 EVEN, ODD = 0, 1
 CONVERGENCE = Path(__file__).resolve().parent.parent / "docs/convergence.md"

@@ -1,12 +1,13 @@
-"""tools/torch_twin.py against Caffe, on thin nets; skipped without PyTorch, a benchmark extra."""
+"""The PyTorch twin against Caffe, on thin nets; skipped without PyTorch, a benchmark extra."""
 
 import caffe
-import make_nets
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 from tiny_nets import write_deploy_nets
+
+from gcrf import nets
 
 REASON = "needs PyTorch: build/venv/bin/pip install --no-deps -r requirements-benchmark.txt"
 torch = pytest.importorskip("torch", reason=REASON)
@@ -128,6 +129,6 @@ def test_an_unknown_layer_is_named():
 
 
 def test_every_layer_of_the_deploy_nets_is_known():
-    settings = make_nets.PAPER
-    for net in (make_nets.deploy_net(settings), make_nets.deploy_unary_net(settings)):
+    settings = nets.PAPER
+    for net in (nets.deploy_net(settings), nets.deploy_unary_net(settings)):
         TorchTwin(net, {})

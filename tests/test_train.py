@@ -12,14 +12,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import make_nets
 import numpy as np
 import pytest
 import train
-from caffemodel import read_caffemodel, write_caffemodel
 from tiny_nets import write_split
 
-STAGES = list(make_nets.SMALL.stages)
+from gcrf import nets
+from gcrf.caffemodel import read_caffemodel, write_caffemodel
+
+STAGES = list(nets.SMALL.stages)
 MAX_ITER, INTERVAL = 60, 10
 ENDS = {
     f"{stage}_iter_{MAX_ITER}.{suffix}"
@@ -43,13 +44,13 @@ def tiny(folder, data, max_iter=MAX_ITER, **changes):
     """Settings of nets that make an iteration in some milliseconds."""
     stages = {
         name: replace(stage, batch_size=1, max_iter=max_iter, steps=(40,), **changes)
-        for name, stage in make_nets.SMALL.stages.items()
+        for name, stage in nets.SMALL.stages.items()
     }
     phase2 = replace(
         stages["pretrain_phase2"], weights=f"pretrain_phase1_iter_{MAX_ITER}.caffemodel"
     )
     return replace(
-        make_nets.SMALL,
+        nets.SMALL,
         output=folder / "nets",
         snapshots=folder / "snapshots",
         data=data,

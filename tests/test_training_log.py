@@ -1,6 +1,6 @@
-"""tools/training_log.py: the numbers in Caffe's log, and the same as CSV."""
+"""gcrf.training_log: the numbers in Caffe's log, and the same as CSV."""
 
-from training_log import read_csv, read_log
+from gcrf.training_log import read_csv, read_log
 
 LOG = """\
 I1122 21:25:41.908622  4770 solver.cpp:239] Iteration 0 (-1.3e-05 iter/s, 0.005s/20 iters), loss = 2

@@ -5,9 +5,10 @@ from dataclasses import replace
 import caffe
 import cv2
 import lmdb
-import make_nets
 import numpy as np
 from caffe.proto import caffe_pb2
+
+from gcrf import nets
 
 SMALL_IMAGES = {"crop_size": 65, "test_size": 65}
 
@@ -34,7 +35,7 @@ def without_weights(stages, **changes):
     return {name: replace(stage, weights="", **changes) for name, stage in stages.items()}
 
 
-def tiny_settings(folder, base=make_nets.SMALL, **changes):
+def tiny_settings(folder, base=nets.SMALL, **changes):
     """Write nets and a data set of two images per split to folder, and return their settings."""
     settings = replace(
         base,
@@ -45,7 +46,7 @@ def tiny_settings(folder, base=make_nets.SMALL, **changes):
     )
     for split in (settings.train_split, settings.test_split):
         write_split(settings.data / split, settings.num_classes)
-    make_nets.write(settings)
+    nets.write(settings)
     return settings
 
 
@@ -63,10 +64,8 @@ def random_net(path, seed=0):
 
 def write_deploy_nets(folder, num_classes=21):
     """Write the tiny deploy nets with random weights to folder; return the paths of both."""
-    settings = replace(
-        make_nets.SMALL, output=folder, num_classes=num_classes, test_size=65, window=7
-    )
-    make_nets.write(settings)
+    settings = replace(nets.SMALL, output=folder, num_classes=num_classes, test_size=65, window=7)
+    nets.write(settings)
     deploy, weights = folder / "deploy.prototxt", folder / "random.caffemodel"
     net = random_net(deploy)
     net.params["pairwise/filters"][0].data[...] *= 0.01  # similarities between 0 and 1, not all 0

@@ -12,15 +12,14 @@ import json
 import sys
 from pathlib import Path
 
-import atomic
 import cv2
 import numpy as np
-import records
-import seg_data
-import voc
-from label_maps import IGNORE_LABEL
-from make_nets import MEAN_BGR
 from PIL import Image, ImageDraw, ImageFont
+
+from gcrf import atomic, records, voc
+from gcrf.label_maps import IGNORE_LABEL
+from gcrf.nets import MEAN_BGR
+from python_layers import seg_data
 
 COLUMNS = ("image", "label", "overlay", "training crop", "its label")
 CELL = 240  # pixels, the sides of a picture on the sheet

@@ -14,16 +14,16 @@ import argparse
 import sys
 from pathlib import Path
 
-import atomic
 import numpy as np
-import voc
 from browse_dataset import colour
 from eval import SUBMISSION
-from inputs import read_image, read_truth
-from label_maps import IGNORE_LABEL
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from plot_training import FORMATS
+
+from gcrf import atomic, voc
+from gcrf.inputs import read_image, read_truth
+from gcrf.label_maps import IGNORE_LABEL
 
 CELL = 1.9  # inches, the width and height of a picture
 

@@ -10,12 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import atomic
-import label_maps
 import numpy as np
-import voc
 from PIL import Image
 from tqdm import tqdm
+
+from gcrf import atomic, label_maps, voc
 
 WHITE = (255, 255, 255)
 

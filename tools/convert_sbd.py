@@ -18,12 +18,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import atomic
-import label_maps
 import numpy as np
 import scipy.io
-import voc
 from tqdm import tqdm
+
+from gcrf import atomic, label_maps, voc
 
 
 def read_sbd_label_map(path):

@@ -23,9 +23,9 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
-import atomic
-import make_nets
 import report
+
+from gcrf import atomic, nets
 
 ROOT = Path(__file__).resolve().parent.parent
 DENSE_CRF_IMAGES = 40  # of the training split, to tune the dense CRF on
@@ -41,17 +41,17 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which unlike Ctrl-C in a terminal goes to this process alone."""
 
 
-def make_steps(folder, settings=make_nets.SMALL, train_images=800, val_images=60):
+def make_steps(folder, settings=nets.SMALL, train_images=800, val_images=60):
     """Return the steps {name: command, a list}, in order; settings: of the networks."""
-    data, run, nets = folder / "shapes", folder / "run", folder / "run/nets"
+    data, run, deploy = folder / "shapes", folder / "run", folder / "run/nets"
     stages, snapshots = settings.stages, run / "snapshots"
     weights = {
         name: snapshots / f"{name}_iter_{stage.max_iter}.caffemodel"
         for name, stage in stages.items()
     }
     split, tuned = ["--root", data, "--split"], folder / "dense_crf.json"
-    gcrf = ["--deploy", nets / "deploy.prototxt", "--weights"]
-    unary = ["--deploy", nets / "deploy_unary.prototxt", "--weights", weights["unary"]]
+    gcrf = ["--deploy", deploy / "deploy.prototxt", "--weights"]
+    unary = ["--deploy", deploy / "deploy_unary.prototxt", "--weights", weights["unary"]]
     images = range(train_images, train_images + PREDICTED_IMAGES)  # of val, which follows train
     steps = {
         "data": [

@@ -36,14 +36,14 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
-import atomic
 import numpy as np
-import voc
-from inputs import BadFileError, add_network_arguments, load_network, read_image, read_truth
 from pydensecrf.densecrf import DenseCRF2D
-from scores import confusion_matrix, measure
-from segmenter import UNARY, labels
 from tqdm import tqdm
+
+from gcrf import atomic, voc
+from gcrf.inputs import BadFileError, add_network_arguments, load_network, read_image, read_truth
+from gcrf.scores import confusion_matrix, measure
+from gcrf.segmenter import UNARY, labels
 
 
 @dataclasses.dataclass(frozen=True)

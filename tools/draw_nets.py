@@ -12,10 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import atomic
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
-from make_nets import PAPER
+
+from gcrf import atomic
+from gcrf.nets import PAPER
 
 COLOURS = {"unary": "#dbe9f6", "pairwise": "#fde3cf", "gmf": "#ddf1dc"}  # else white
 STYLE = """

@@ -27,16 +27,15 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
-import atomic
 import dense_crf
-import label_maps
 import numpy as np
-import voc
-from inputs import BadFileError, add_network_arguments, load_network, read_image, read_truth
 from matplotlib.figure import Figure
-from scores import confusion_matrix, measure
-from segmenter import SCORES, UNARY, labels
 from tqdm import tqdm
+
+from gcrf import atomic, label_maps, voc
+from gcrf.inputs import BadFileError, add_network_arguments, load_network, read_image, read_truth
+from gcrf.scores import confusion_matrix, measure
+from gcrf.segmenter import SCORES, UNARY, labels
 
 SUBMISSION = Path("VOC2012/Segmentation/comp6_test_cls")  # VOC 2012 devkit, section 6.2
 DENSE_CRF = "unary_dense_crf"

@@ -23,18 +23,18 @@ from typing import NamedTuple
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
-import atomic
-import gmf
 import numpy as np
-import voc
-from make_nets import STRIDE
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from neighbourhood import neighbours, window_of
 from PIL import Image
 from plot_training import FORMATS
 from predict import read_photo
-from segmenter import SCORES, UNARY, Segmenter, labels
+
+from gcrf import atomic, voc
+from gcrf.nets import STRIDE
+from gcrf.segmenter import SCORES, UNARY, Segmenter, labels
+from python_layers import gmf
+from python_layers.neighbourhood import neighbours, window_of
 
 HALF_STEP = re.compile(r"gmf(\d+)/(even|odd)")  # blobs of the deploy net, in its order
 

@@ -27,8 +27,9 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe logs every layer of a ne
 
 import caffe
 import numpy as np
-from caffemodel import read_caffemodel, write_caffemodel
-from make_nets import PAPER, SCORE_LAYERS
+
+from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.nets import PAPER, SCORE_LAYERS
 
 
 class Start:

@@ -14,8 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import atomic
-import voc
+from gcrf import atomic, voc
 
 COUNTS = {  # VOC 2012 devkit and SBD; train_aug as in DeepLab
     "VOC train": 1464,

@@ -16,12 +16,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import atomic
 import numpy as np
-from make_nets import PAPER
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
-from training_log import read_csv, read_log
+
+from gcrf import atomic
+from gcrf.nets import PAPER
+from gcrf.training_log import read_csv, read_log
 
 FORMATS = (".png", ".svg", ".pdf")
 SCORES = "scores"  # folder of a run: tools/score_snapshots.py writes SCORES/STAGE_N/results.json

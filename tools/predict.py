@@ -18,16 +18,15 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
-import atomic
 import cv2
-import label_maps
 import numpy as np
-import voc
 from browse_dataset import overlay
-from inputs import add_network_arguments, load_network
 from PIL import Image, ImageOps
-from segmenter import labels, probabilities
 from tqdm import tqdm
+
+from gcrf import atomic, label_maps, voc
+from gcrf.inputs import add_network_arguments, load_network
+from gcrf.segmenter import labels, probabilities
 
 
 def find_images(arguments):

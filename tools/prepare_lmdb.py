@@ -27,15 +27,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import atomic
 import cv2
-import label_maps
 import numpy as np
-import records
 import simplejpeg
-import voc
 from PIL import Image
 from tqdm import tqdm
+
+from gcrf import atomic, label_maps, records, voc
 
 EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4; 1 is upright
 MAX_KEY_BYTES = 511  # LMDB's own limit

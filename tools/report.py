@@ -24,16 +24,15 @@ from string import Template
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
-import atomic
 import cv2
-import label_maps
 import numpy as np
-import voc
-from caffemodel import read_caffemodel
 from eval import DENSE_CRF, MEASURES, RESULTS, SUBMISSION, digest
 from explain import compatibility_figure
-from inputs import read_image, read_truth
 from plot_training import read_run, training_figure
+
+from gcrf import atomic, label_maps, voc
+from gcrf.caffemodel import read_caffemodel
+from gcrf.inputs import read_image, read_truth
 
 METHODS = {  # in the order of the paper's comparison
     "unary": "unary",

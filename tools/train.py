@@ -28,16 +28,16 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe logs every layer of a net
 
-import atomic
 import init_weights
 import lmdb
-import make_nets
 import numpy as np
 from caffe.proto import caffe_pb2
-from caffemodel import read_caffemodel, write_caffemodel
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
-from training_log import COLUMNS, parse_line, read_csv
+
+from gcrf import atomic, nets
+from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.training_log import COLUMNS, parse_line, read_csv
 
 
 def count_samples(data, split):
@@ -222,10 +222,10 @@ def train(settings, folder, stages, *, unary=None, vgg=None, gpu=None):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(f"{folder}: another run is training here: wait for it") from error
-        for line in make_nets.differences(settings):
+        for line in nets.differences(settings):
             if not line.endswith(": missing"):
                 raise ValueError(f"{line}; give the options of the first run, or another --output")
-        make_nets.write(settings)
+        nets.write(settings)
         names = list(settings.stages)
         for name in (name for name in names if name in stages):
             iteration, snapshot = last_snapshot(settings, name)
@@ -256,7 +256,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = list(make_nets.PAPER.stages)
+    names = list(nets.PAPER.stages)
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument(
         "--stages",
@@ -268,13 +268,13 @@ def main(argv=None):
     parser.add_argument("--unary", type=Path, help=".caffemodel of a trained unary network")
     parser.add_argument("--vgg", type=Path, help=".caffemodel of VGG-16, to start stage unary from")
     parser.add_argument("--gpu", help="device of caffe, such as 0; default: the CPU")
-    make_nets.add_arguments(parser.add_argument_group("networks and data"))
+    nets.add_arguments(parser.add_argument_group("networks and data"))
     options = vars(parser.parse_args(argv))
     folder = options.pop("output")
     unary, vgg, gpu = (options.pop(name) for name in ("unary", "vgg", "gpu"))
     stages = options.pop("stages") or (names[1:] if unary else names)
     try:
-        settings = make_nets.chosen(
+        settings = nets.chosen(
             {**options, "output": folder / "nets", "snapshots": folder / "snapshots"}
         )
     except ValueError as error:
@@ -283,7 +283,7 @@ def main(argv=None):
     try:
         count_samples(settings.data, settings.train_split)
         test_images = count_samples(settings.data, settings.test_split)
-        settings = make_nets.replace(settings, test_images=test_images)
+        settings = nets.replace(settings, test_images=test_images)
         train(settings, folder, stages, unary=unary, vgg=vgg, gpu=gpu)
     except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
         print(f"train: {error}", file=sys.stderr)

@@ -19,10 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import atomic
-import label_maps
-import voc
+from gcrf import atomic, label_maps, voc
 
 BADGES = {  # class name: colour of its badge, RGB; in the order of VOC's palette
     "red": (220, 30, 30),

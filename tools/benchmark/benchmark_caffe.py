@@ -1,4 +1,4 @@
-"""Caffe as a contender of tools/benchmark.py."""
+"""Caffe as a contender of benchmark_networks.py."""
 
 import time
 from pathlib import Path

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure how fast the SegData layer makes crops, against decoding their JPEGs and no more.
 
-Example: tools/benchmark_data.py --records 100 --repetitions 9
+Example: tools/benchmark/benchmark_data.py --records 100 --repetitions 9
 Prints images per second of processor time (that is, per core), the layer's share of the decoder's
 speed, and the memory, to standard output. The data are photograph-like noise, 500 x 375, about
 100 KB each, made on the spot. Exit codes: 0 done, 2 bad usage.

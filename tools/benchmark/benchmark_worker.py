@@ -1,4 +1,4 @@
-"""One contender of tools/benchmark.py in a process of its own, which runs a pass when asked to.
+"""One contender of benchmark_networks.py in a process of its own, which runs a pass when asked to.
 
 The contender is a class Runner(folder, task, setting) in a module of its name, with run(), one
 pass, and result(), the arrays that pass gave. Requests and replies are pickled on the standard

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import caffe
 import cv2
-import interp
 import numpy as np
-from caffemodel import read_caffemodel
-from make_nets import MEAN_BGR, STRIDE
+
+from gcrf.caffemodel import read_caffemodel
+from gcrf.nets import MEAN_BGR, STRIDE
+from python_layers import interp
 
 SCORES = "scores"  # the deploy nets' result
 UNARY = "unary/softmax"  # in a deploy net: what its unary network alone would say, on the grid

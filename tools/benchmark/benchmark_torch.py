@@ -1,4 +1,4 @@
-"""PyTorch as a contender of tools/benchmark.py."""
+"""PyTorch as a contender of benchmark_networks.py."""
 
 import importlib.util
 import sys

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-import atomic
 import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
+
+from gcrf import atomic
 
 
 def read_caffemodel(path):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time the Gaussian CRF layers, forward and backward, against what this machine could do at best.
 
-Example: tools/benchmark_layers.py --threads 2
+Example: tools/benchmark/benchmark_layers.py --threads 2
 
 The sizes are the paper's: 21 classes and features, a 64 x 64 grid (a 505 x 505 image), window 23.
 The floor of a layer is its arithmetic at the speed of a large matrix product, or its least memory
@@ -125,7 +125,8 @@ def prototxt(case, twin):
         blobs = " ".join(f'bottom: "{b}"' for b in names) + f' top: "{top}"'
         if twin:
             json = str(parameters).replace("'", '"')
-            body = f'type: "Python" python_param {{ module: "{MODULES[kind]}" layer: "{kind}" '
+            module = f"python_layers.{MODULES[kind]}"
+            body = f'type: "Python" python_param {{ module: "{module}" layer: "{kind}" '
             body += f"param_str: '{json}' }}"
         else:
             fields = " ".join(f"{key}: {value}" for key, value in parameters.items())

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compile the layers' CUDA kernels and list the registers that each needs, and what it spills.
 
-Example: tools/report_kernels.py --architectures 75 90
+Example: tools/benchmark/report_kernels.py --architectures 75 90
 Prints a Markdown table: registers of the float and of the double kernel for each architecture. A
 kernel that spills registers to memory is an error. Needs nvcc, no GPU, and build/source (make).
 Exit codes: 0 done, 1 a kernel spills, or nvcc failed, 2 bad usage.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PTXAS = re.compile(  # what `nvcc -Xptxas -v` says of each kernel
     r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?"
     r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",

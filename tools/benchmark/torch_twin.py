@@ -1,4 +1,4 @@
-"""A network of the project in PyTorch: the rival that tools/benchmark.py times Caffe against.
+"""A network of the project in PyTorch: the rival that benchmark_networks.py times Caffe against.
 
 Example, with PyTorch from requirements-benchmark.txt:
     net = text_format.Parse(Path("prototxt/deploy.prototxt").read_text(), caffe_pb2.NetParameter())
@@ -14,7 +14,8 @@ import functools
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  as in PyTorch's own examples
-from neighbourhood import pair_ends, pair_offsets
+
+from python_layers.neighbourhood import pair_ends, pair_offsets
 
 IGNORED = {"Input", "Silence", "Accuracy"}
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Compare the project's speed and memory on the CPU with PyTorch's, and with the dense CRF.
 
-Example: taskset -c 0,2 tools/benchmark.py
-Example: tools/benchmark.py --small --repeats 2 --docs /tmp/try     (thin nets, half a minute)
+Example: taskset -c 0,2 tools/benchmark/benchmark_networks.py
+Example: tools/benchmark/benchmark_networks.py --small --repeats 2 --docs /tmp/try
+(with --small thin nets, in half a minute)
 
 Takes about eight minutes on a quiet machine, and more to compile the first time. Every contender
 computes the same from the same weights and inputs in a process of its own, and the results are
@@ -26,21 +27,21 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 
-import atomic
 import caffe
 import cv2
-import make_nets
 import numpy as np
 from benchmark_data import make_noise, make_photo
 from benchmark_worker import Worker, WorkerError
 from caffe import layers as L  # noqa: N812  as in all of Caffe's examples
 from caffe.proto import caffe_pb2
-from caffemodel import write_caffemodel
 from google.protobuf import text_format
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
+from gcrf import atomic, nets
+from gcrf.caffemodel import write_caffemodel
+
+ROOT = Path(__file__).resolve().parents[2]
 INSTALL = "build/venv/bin/pip install --no-deps -r requirements-benchmark.txt"
 FLOAT = 4  # bytes
 CHECKED_STEP = "step_check"  # without dropout, whose random numbers differ
@@ -102,7 +103,7 @@ def with_engine(net, engine):
 
 def training_net(settings, crop_size):
     """Return the finetune net in its training phase, with one image and its labels as input."""
-    net = make_nets.finetune_net(settings)
+    net = nets.finetune_net(settings)
     layers = [layer for layer in net.layer if not layer.include and layer.type != "Accuracy"]
     inputs = caffe.NetSpec()
     inputs.data = L.Input(shape=dict(dim=[1, 3, crop_size, crop_size]))
@@ -124,16 +125,16 @@ def crf_net(settings):
                 mean, n.r, n.similarity, n.compatibility, gmf_param=dict(window=settings.window)
             )
             n[f"gmf{index}{mean.fn.type_name}"] = mean
-    n.scores = L.Interp(mean, zoom_factor=make_nets.STRIDE)
+    n.scores = L.Interp(mean, zoom_factor=nets.STRIDE)
     return n.to_proto()
 
 
-def nets(settings):
+def benchmark_nets(settings):
     """Return {task: net} of all that is timed, and of the step that is compared."""
     without_dropout = replace(settings, dropout=0.0)
     return {
-        "trunk": make_nets.deploy_unary_net(settings),
-        "deploy": make_nets.deploy_net(settings),
+        "trunk": nets.deploy_unary_net(settings),
+        "deploy": nets.deploy_net(settings),
         "step": training_net(settings, settings.crop_size),
         CHECKED_STEP: training_net(without_dropout, 161),  # smaller, to be done sooner
         "crf": crf_net(settings),
@@ -167,7 +168,7 @@ def random_inputs(net, random):
         values = random.normal(size=shape)
         if layer.name == "label":
             values = random.integers(0, 7, shape)
-            values[:, :, ::9] = make_nets.IGNORE_LABEL
+            values[:, :, ::9] = nets.IGNORE_LABEL
         elif layer.name == "data":
             values = values * 50
         else:
@@ -188,7 +189,7 @@ def make_grid(random, height, width):
 def prepare(folder, settings):
     """Write nets, weights and inputs for the workers; return the costs of the trunk's layers."""
     random = np.random.default_rng(0)
-    for task, net in nets(settings).items():
+    for task, net in benchmark_nets(settings).items():
         for engine in engines():
             path = folder / f"{task}_{engine}.prototxt"
             path.write_text(text_format.MessageToString(with_engine(net, engine)))
@@ -510,7 +511,7 @@ def run(args):
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(args.threads)  # for the contenders
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in env.sh, for all of them
-    settings = make_nets.SMALL if args.small else make_nets.PAPER
+    settings = nets.SMALL if args.small else nets.PAPER
     caffes = [Contender(f"Caffe, engine {name}", "benchmark_caffe", name) for name in engines()]
     pytorch = [] if args.no_pytorch else PYTORCH
     contenders = {
@@ -548,7 +549,7 @@ def main(argv=None):
         "--threads", type=int, default=physical_cores(), help="of each (default: %(default)s)"
     )
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
-    parser.add_argument("--small", action="store_true", help="the nets of prototxt/small")
+    parser.add_argument("--small", action="store_true", help="the same nets in thin layers")
     parser.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")
     parser.add_argument(
         "--docs", type=Path, default=ROOT / "docs", help="folder to write to (default: docs)"
@@ -556,13 +557,15 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.threads < 1 or args.repeats < 1:
         parser.error("--threads and --repeats take a number of at least 1")
-    args.command = " ".join(["tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)])
+    args.command = " ".join(
+        ["tools/benchmark/benchmark_networks.py", *(sys.argv[1:] if argv is None else argv)]
+    )
     try:
         if not args.no_pytorch and not importlib.util.find_spec("torch"):
             raise ValueError(f"PyTorch is missing: {INSTALL}\nor leave it out with --no-pytorch")
         run(args)
     except (WorkerError, OSError, ValueError) as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+        print(f"benchmark_networks: {error}", file=sys.stderr)
         return 1
     return 0
 

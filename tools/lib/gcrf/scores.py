@@ -5,7 +5,8 @@ add up to the matrix of the set, which the measures are taken of (not means over
 """
 
 import numpy as np
-from label_maps import IGNORE_LABEL
+
+from gcrf.label_maps import IGNORE_LABEL
 
 
 def confusion_matrix(truth, prediction, num_classes):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import caffe
 import cv2
-import label_maps
 import numpy as np
 from prepare_lmdb import check_image, read_bytes
-from segmenter import Segmenter
+
+from gcrf import label_maps
+from gcrf.segmenter import Segmenter
 
 
 class BadFileError(ValueError):

@@ -1,4 +1,4 @@
-"""The dense CRF as a contender of tools/benchmark.py."""
+"""The dense CRF as a contender of benchmark_networks.py."""
 
 import cv2
 import numpy as np

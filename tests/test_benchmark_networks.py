@@ -1,20 +1,21 @@
-"""tools/benchmark.py: the work of a layer by hand, the statistics, and the page it writes."""
+"""tools/benchmark/benchmark_networks.py: a layer's work by hand, statistics, and its page."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import benchmark
+import benchmark_networks as benchmark
 import caffe
-import make_nets
 import numpy as np
 import pytest
-from benchmark import PYTORCH, Contender, Cost, Measurement
+from benchmark_networks import PYTORCH, Contender, Cost, Measurement
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-TOOL = Path(__file__).resolve().parent.parent / "tools/benchmark.py"
+from gcrf import nets
+
+TOOL = Path(__file__).resolve().parent.parent / "tools/benchmark/benchmark_networks.py"
 CAFFE = Contender("Caffe", "benchmark_caffe", "CAFFE")
 PAGE = "# Title\n\n<!-- benchmark: begin -->\nold\n<!-- benchmark: end -->\n\n## Other\n"
 
@@ -48,7 +49,7 @@ def test_a_group_sees_only_its_own_channels(tmp_path):
 
 def test_the_trunk_is_259_gigaflop(tmp_path):
     """At 505 x 505: conv1_1 sums 27 products for each of 64 x 505 x 505 outputs."""
-    costs = benchmark.costs(load(tmp_path, make_nets.deploy_unary_net(make_nets.PAPER)))
+    costs = benchmark.costs(load(tmp_path, nets.deploy_unary_net(nets.PAPER)))
     by_name = {cost.name: cost.flops for cost in costs}
     assert by_name["unary/conv1_1"] == 2 * 27 * 64 * 505 * 505
     assert by_name["unary/conv4_2"] == 2 * 9 * 512 * 512 * 64 * 64
@@ -56,7 +57,7 @@ def test_the_trunk_is_259_gigaflop(tmp_path):
 
 
 def test_the_engine_is_set_where_a_layer_has_the_choice():
-    net = benchmark.with_engine(make_nets.deploy_net(make_nets.SMALL), "CAFFE")
+    net = benchmark.with_engine(nets.deploy_net(nets.SMALL), "CAFFE")
     engines = {layer.type: layer for layer in net.layer}
     assert engines["Convolution"].convolution_param.engine == caffe_pb2.ConvolutionParameter.CAFFE
     assert engines["Pooling"].pooling_param.engine == caffe_pb2.PoolingParameter.CAFFE
@@ -65,12 +66,12 @@ def test_the_engine_is_set_where_a_layer_has_the_choice():
 
 
 def test_the_default_engine_changes_nothing():
-    net = make_nets.deploy_net(make_nets.SMALL)
+    net = nets.deploy_net(nets.SMALL)
     assert benchmark.with_engine(net, "DNNL") == net
 
 
 def test_the_training_net_has_inputs_for_its_data(tmp_path):
-    net = load(tmp_path, benchmark.training_net(make_nets.SMALL, 65))
+    net = load(tmp_path, benchmark.training_net(nets.SMALL, 65))
     assert list(net.inputs) == ["data", "label"]
     assert net.outputs == ["loss"]
 

@@ -1,0 +1,14 @@
+"""The library of the Gaussian CRF network: what the commands in tools/ share, and Segmenter.
+
+    from gcrf import Segmenter, label_maps, voc
+
+A module is loaded when it is asked for: only those that run a network need Caffe.
+"""
+
+import importlib
+
+
+def __getattr__(name):
+    if name == "Segmenter":
+        return importlib.import_module("gcrf.segmenter").Segmenter
+    raise AttributeError(f"module {__name__} has no attribute {name}")
