@@ -11,7 +11,8 @@ from caffe.proto import caffe_pb2
 from tiny_nets import SMALL_IMAGES, random_net, tiny_settings
 
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
-from gcrf.nets import COMPATIBILITY_DIAGONAL, SCORE_LAYERS, SMALL
+from gcrf.nets import SMALL
+from gcrf.vgg16 import TRUNK
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_both_branches_start_as_deeplab(settings, unary_weights, tmp_path, capsy
     assert run("gcrf", settings, tmp_path / "init.caffemodel", unary=source) == 0
     weights = read_caffemodel(tmp_path / "init.caffemodel")
     for name, arrays in unary_weights.items():
-        branches = ("unary",) if name in SCORE_LAYERS else ("unary", "pairwise")
+        branches = ("unary",) if name in TRUNK.score_layers else ("unary", "pairwise")
         for branch in branches:
             for found, expected in zip(weights.pop(f"{branch}/{name}"), arrays, strict=True):
                 np.testing.assert_array_equal(found, expected)
@@ -81,7 +82,7 @@ def test_filtered_features_are_the_unary_scores_without_biases(settings, unary_w
     net.forward()
     fusion = net.blobs["unary/fc_fusion"].data
     difference = fusion - net.blobs["pairwise/filters"].data
-    biases = sum(unary_weights[name][1] for name in SCORE_LAYERS)
+    biases = sum(unary_weights[name][1] for name in TRUNK.score_layers)
     scale = np.abs(fusion).max()
     assert fusion.std() > 100 * 1e-4 * scale  # scores that differ, between classes and cells
     np.testing.assert_allclose(
@@ -115,7 +116,7 @@ def test_a_pre_trained_pairwise_branch_joins_the_unary_model(settings, unary_wei
     )
     weights = read_caffemodel(output)
     R = weights.pop("compatibility")[0]
-    np.testing.assert_array_equal(R, np.float32(COMPATIBILITY_DIAGONAL) * np.eye(len(R)))
+    np.testing.assert_array_equal(R, np.float32(SMALL.diagonal) * np.eye(len(R)))
     for name, arrays in weights.items():
         branch, _, layer = name.partition("/")
         expected = trained[name] if branch == "pairwise" else unary_weights[layer]

@@ -140,3 +140,50 @@ def test_bad_arguments_are_refused_with_a_reason(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         make_nets.main(arguments.split())
     assert message in capsys.readouterr().err
+
+
+def test_set_changes_fields_of_the_settings_and_of_a_stage():
+    changes = ["margin=1", "finetune.max_iter=70", "finetune.steps=20,60", "unary.power=0.9"]
+    found = nets.chosen({"set": [*changes, "branch_std=none"]})
+    assert (found.margin, found.branch_std) == (1.0, None)
+    assert (found.stages["finetune"].max_iter, found.stages["finetune"].steps) == (70, (20, 60))
+    solver = nets.messages(found)["unary_solver.prototxt"]
+    assert (solver.lr_policy, solver.power) == ("poly", pytest.approx(0.9))
+
+
+def test_set_changes_one_rate_or_all_of_a_stage_in_proportion():
+    found = nets.chosen({"set": ["unary.base_lr=5e-4", "finetune.rates.unary=1e-3"]})
+    assert found.stages["unary"].rates == {"unary": 5e-4, "score": 5e-3}
+    assert found.stages["finetune"].rates == PAPER.stages["finetune"].rates | {"unary": 1e-3}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("margin", "expected [STAGE.]FIELD=VALUE"),
+        ("margn=1", "no margn, expected one of "),
+        ("tune.max_iter=1", "no tune, expected one of unary, pretrain_phase1"),
+        ("unary.max_iters=1", "no max_iters, expected one of batch_size, max_iter"),
+        ("unary.max_iter=1e3", "invalid literal for int"),
+        ("unary.rates.filters=1", "no filters, expected one of unary, score"),
+        ("unary.solver.type=SGD", "expected STAGE.FIELD or STAGE.rates.GROUP"),
+        ("window=4", "window is 4, expected an odd number"),
+    ],
+)
+def test_set_says_what_is_wrong(text, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        make_nets.main(["--output", str(tmp_path), "--set", text])
+    assert message in capsys.readouterr().err
+
+
+def test_a_light_trunk_is_frozen_and_both_branches_share_it():
+    found = layers(nets.LITE, "finetune")
+    trunk = [layer for layer in found if layer.name.startswith("trunk/") and layer.param]
+    assert len({layer.name for layer in trunk}) == len(trunk) == 1 + 2 + 20 * 3
+    assert all(param.lr_mult == 0 for layer in trunk for param in layer.param)
+    assert any(layer.name == "pairwise/stage1_conv" for layer in found)
+
+
+def test_a_size_that_a_trunk_cannot_take_is_refused():
+    with pytest.raises(ValueError, match=r"crop_size is 329, expected 16k \+ 1, such as 321"):
+        nets.chosen({"trunk": "efficientnet_lite2", "crop_size": 329})

@@ -12,6 +12,7 @@ from tiny_nets import SMALL_IMAGES, random_net, tiny_settings, without_weights
 
 from gcrf import nets
 from gcrf.nets import MEAN_BGR, PAPER
+from gcrf.segmenter import Segmenter
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINING = ("unary", "pretrain", "finetune")
@@ -100,19 +101,24 @@ def test_deploy_restores_the_size_of_the_image(name, size, thin):
     assert np.isfinite(outputs["scores"]).all()
 
 
-@pytest.mark.parametrize("size", [(320, 321), (321, 322), (328, 328)])
-@pytest.mark.parametrize("name", DEPLOY)
-def test_other_sizes_are_refused_with_a_message(name, size, thin):
-    path = thin.output / f"{name}.prototxt"
+def refusal(deploy, size):
+    """Return what a deploy net says to an input of a size that it does not take."""
     code = (
         "import caffe\n"
-        f"net = caffe.Net({str(path)!r}, caffe.TEST)\n"
+        f"net = caffe.Net({str(deploy)!r}, caffe.TEST)\n"
         f"net.blobs['data'].reshape(1, 3, {size[0]}, {size[1]})\n"
         "net.reshape()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode
-    assert "Layer size_must_be_8k_plus_1: bottom is" in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("size", [(320, 321), (321, 322), (328, 328)])
+@pytest.mark.parametrize("name", DEPLOY)
+def test_other_sizes_are_refused_with_a_message(name, size, thin):
+    message = refusal(thin.output / f"{name}.prototxt", size)
+    assert "Layer size_must_be_8k_plus_1: bottom is" in message
 
 
 def labels(net):
@@ -174,3 +180,38 @@ def test_one_step_of_full_size_finetuning_runs_at_batch_1(full, tmp_path, record
     record_property("seconds", seconds)
     record_property("gigabytes", gigabytes)
     assert np.isfinite(loss) and loss > 0
+
+
+# ---- The light trunk
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    return tiny_settings(tmp_path_factory.mktemp("light"), nets.LITE, **SMALL_IMAGES)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_nets_of_the_light_trunk_give_a_finite_loss(name, light):
+    net = caffe.Net(str(light.output / f"{name}.prototxt"), caffe.TRAIN)
+    assert np.isfinite(net.forward()["loss"])
+
+
+def test_only_what_lies_above_a_frozen_trunk_gets_a_gradient(light):
+    net = caffe.Net(str(light.output / "finetune.prototxt"), caffe.TRAIN)
+    net.forward()
+    net.backward()
+    moved = {name for name, blobs in net.params.items() if np.abs(blobs[0].diff).max() > 0}
+    assert moved == {name for name in net.params if not name.startswith("trunk/")}
+
+
+def test_a_light_net_refuses_sizes_that_are_not_16k_plus_1(light):
+    message = refusal(light.output / "deploy.prototxt", (65, 57))
+    assert "Layer size_must_be_16k_plus_1: bottom is" in message
+
+
+def test_a_light_net_segments_images_of_any_size(light):
+    deploy, weights = light.output / "deploy.prototxt", light.output / "random.caffemodel"
+    random_net(deploy).save(str(weights))
+    segmenter = Segmenter(deploy, weights)
+    for height, width in ((40, 49), (57, 65)):
+        assert segmenter.predict(np.zeros((height, width, 3), np.uint8)).shape == (height, width)

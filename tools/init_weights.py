@@ -28,8 +28,9 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe logs every layer of a ne
 import caffe
 import numpy as np
 
+from gcrf import vgg16
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
-from gcrf.nets import PAPER, SCORE_LAYERS
+from gcrf.nets import PAPER
 
 
 class Start:
@@ -92,7 +93,7 @@ def start_gcrf(net, unary, pairwise=None):
     """
     start, source = Start(net), _unprefixed(read_caffemodel(unary), unary)
     trained = read_caffemodel(pairwise) if pairwise else {}
-    scores = [_get(source, layer, unary)[0] for layer in SCORE_LAYERS]
+    scores = [_get(source, layer, unary)[0] for layer in vgg16.TRUNK.score_layers]
     for name in start.shapes:
         branch, _, layer = name.partition("/")
         if name == "compatibility" and pairwise:  # the net is whole, and works without finetuning

@@ -12,8 +12,10 @@ Paths in the nets and solvers are relative to the folder that caffe runs in.
 """
 
 import argparse
-from dataclasses import dataclass, field, replace
+import typing
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import NoneType
 
 import caffe
 from caffe import layers as L  # noqa: N812  as in all of Caffe's examples
@@ -21,23 +23,18 @@ from caffe import params as P  # noqa: N812
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from gcrf import atomic
+from gcrf import atomic, efficientnet, vgg16
+from gcrf.net_parts import NO_LEARNING, convolution
 
 MEAN_BGR = [104.008, 116.669, 122.675]  # of DeepLab's published training nets
 IGNORE_LABEL = 255  # VOC 2012 devkit: "void", the border around each object
 STRIDE = 8  # image pixels per cell of the grid that the CRF works on
-MARGIN = 0.5  # T of eq. (6)
 THRESHOLD = 4.5399930e-05  # h = e^-10 of eq. (7)
-COMPATIBILITY_DIAGONAL = 1.0  # R starts as this times the identity
 SCORE_STD = 0.01  # gaussian filler of the score layers and of the filters
-PIXEL_STD = 0.004  # of layers that see pixels, from scratch: MSRA's, over pixels of about +-70
 
-# The 1x1 score layers of DeepLab-MSc-LargeFOV. The pairwise network concatenates their inputs in
-# this order, in which tools/init_weights.py puts their weights side by side to start the filters.
-SCORE_LAYERS = ("fc8", "data_ms", "pool1_ms", "pool2_ms", "pool3_ms", "pool4_ms")
-
-# Block, convolutions in it, stride of its pooling layer and of the branch that leaves there.
-VGG_BLOCKS = ((1, 2, 2, 4), (2, 2, 2, 2), (3, 3, 2, 1), (4, 3, 1, 1))
+TRUNKS = {"vgg16": vgg16.TRUNK} | {
+    name: efficientnet.make_trunk(name) for name in efficientnet.VARIANTS
+}
 
 HEADER = "# Written by tools/make_nets.py: change that and run it, not this file.\n"
 
@@ -49,8 +46,9 @@ HEADER = "# Written by tools/make_nets.py: change that and run it, not this file
 class Stage:
     """One solver. The rates are learning rates by group of parameters, as the paper states them.
 
-    Groups: unary (CNN), score (its last layers), pairwise (CNN), filters (f_m), compatibility (R).
-    After each of the iterations in steps, all rates are multiplied by gamma.
+    Groups: unary (CNN), score (its last layers), pairwise (CNN), filters (f_m), compatibility (R),
+    and trunk, where both branches share one. With steps, all rates are multiplied by gamma after
+    each of these iterations; with power, they fall as (1 - iteration / max_iter) ** power.
     """
 
     batch_size: int
@@ -58,6 +56,7 @@ class Stage:
     max_iter: int
     steps: tuple = ()
     gamma: float = 1.0
+    power: float | None = None
     weight_decay: float = 5e-3
     weights: str = ""  # what training starts from, in the snapshot folder; "": from scratch
     solver: str = "SGD"  # of the paper
@@ -126,7 +125,11 @@ class Settings:
     train_split: str = "train_aug"
     test_split: str = "val"
     test_images: int = 1449  # in the test split
-    num_classes: int = 21  # K, and M: the score layers start the filters
+    num_classes: int = 21  # K
+    trunk: str = "vgg16"  # one of TRUNKS
+    num_filters: int | None = None  # M; None: K, since the score layers start the filters
+    margin: float = 0.5  # T of eq. (6)
+    diagonal: float = 1.0  # R starts as this times the identity
     window: int = 23  # in grid cells
     gmf_layers: int = 5
     crop_size: int = 321
@@ -138,15 +141,24 @@ class Settings:
     branch_width: int = 128
     branch_std: float | None = 0.001  # gaussian filler of the branches, as published; None: MSRA
     dropout: float = 0.5
+    seed: int = 1  # of fillers, dropout, and the order and crops of the images
     stages: dict = field(default_factory=lambda: PAPER_STAGES)
 
+    @property
+    def trunk_parts(self):
+        """The Trunk."""
+        return TRUNKS[self.trunk]
+
     def __post_init__(self):
+        if self.trunk not in TRUNKS:
+            raise ValueError(f"trunk is {self.trunk}, expected one of {', '.join(TRUNKS)}")
+        step = self.trunk_parts.size_step
         for name in ("crop_size", "test_size"):
             size = getattr(self, name)
-            if size % STRIDE != 1:
+            if size % step != 1:
                 raise ValueError(
-                    f"{name} is {size}, expected {STRIDE}k + 1, such as "
-                    f"{size // STRIDE * STRIDE + 1}: only then do the strided branches agree"
+                    f"{name} is {size}, expected {step}k + 1, such as "
+                    f"{size // step * step + 1}: only then do the branches of {self.trunk} agree"
                 )
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"window is {self.window}, expected an odd number from 3 on")
@@ -221,85 +233,86 @@ SMALL = Settings(
 )
 
 
+# A frozen trunk with ImageNet weights, on which all stages learn within an hour on two cores. The
+# rates and lengths were chosen on photographs of VOC: docs/voc.md.
+LITE = Settings(
+    trunk="efficientnet_lite2",
+    test_size=513,
+    interval=500,
+    fc_width=256,
+    branch_width=64,
+    branch_std=None,
+    stages={
+        "unary": Stage(
+            batch_size=8,
+            rates={"unary": 1e-3, "score": 1e-3},
+            max_iter=3000,
+            power=0.9,
+            weight_decay=1e-4,
+            weights="unary_init.caffemodel",
+            solver="Adam",
+        ),
+        "pretrain_phase1": replace(
+            PAPER_STAGES["pretrain_phase1"],
+            batch_size=8,
+            rates={"pairwise": 1e-4, "filters": 1e-3},
+            max_iter=300,
+            weight_decay=0.0,
+            solver="Adam",
+        ),
+        "pretrain_phase2": replace(
+            PAPER_STAGES["pretrain_phase2"],
+            batch_size=8,
+            rates={"pairwise": 1e-4, "filters": 1e-4},
+            max_iter=200,
+            weight_decay=0.0,
+            weights="pretrain_phase1_iter_300.caffemodel",
+            solver="Adam",
+        ),
+        "finetune": replace(
+            PAPER_STAGES["finetune"],
+            batch_size=8,
+            rates={
+                "unary": 2.1e-4,
+                "score": 2.1e-4,
+                "pairwise": 7e-4,
+                "filters": 7e-4,
+                "compatibility": 7e-4,
+            },
+            max_iter=2200,
+            steps=(1650,),
+            gamma=0.1,
+            weight_decay=0.0,
+            solver="Adam",
+        ),
+    },
+)
+
+
 # ---- Parts of the networks. `learn` holds the lr_mult of each group of parameters that learns; a
-# deploy net passes NO_LEARNING, and its layers have neither learning rates nor fillers.
-
-NO_LEARNING = {}
-
-
-def convolution(bottom, num_output, kernel_size, *, lr_mult=None, std=None, bias=True, **geometry):
-    """A convolution that learns at lr_mult, filled by a gaussian of std, or by MSRA for None."""
-    if not bias:
-        geometry["bias_term"] = False
-    if lr_mult is not None:
-        geometry["param"] = [dict(lr_mult=lr_mult, decay_mult=1)]
-        geometry["weight_filler"] = dict(type="gaussian", std=std) if std else dict(type="msra")
-        if bias:
-            geometry["param"].append(dict(lr_mult=lr_mult, decay_mult=0))
-            geometry["bias_filler"] = dict(type="constant")
-    return L.Convolution(bottom, num_output=num_output, kernel_size=kernel_size, **geometry)
-
-
-def trunk(n, prefix, s, learn):
-    """DeepLab-MSc-LargeFOV without its score layers; returns the inputs of SCORE_LAYERS."""
-
-    def convolve(name, bottom, num_output, kernel_size, *, std=None, dropout=0, **geometry):
-        name = f"{prefix}/{name}"
-        fill = dict(lr_mult=learn.get(prefix), std=std)
-        n[name] = convolution(bottom, num_output, kernel_size, **fill, **geometry)
-        n[f"{name}_relu"] = top = L.ReLU(n[name], in_place=True)
-        if dropout:
-            n[f"{name}_drop"] = top = L.Dropout(top, dropout_ratio=dropout, in_place=True)
-        return top
-
-    def pool(name, bottom, method, stride):
-        n[f"{prefix}/{name}"] = L.Pooling(bottom, pool=method, kernel_size=3, stride=stride, pad=1)
-        return n[f"{prefix}/{name}"]
-
-    def branch(name, bottom, stride):
-        conv_std = s.branch_std or (PIXEL_STD if name == "data" else None)
-        fc_std = 0.005 if s.branch_std and name == "pool4" else s.branch_std  # as published
-        shape = dict(num_output=s.branch_width, dropout=s.dropout)
-        top = convolve(
-            f"{name}_conv", bottom, kernel_size=3, std=conv_std, **shape, stride=stride, pad=1
-        )
-        return convolve(f"{name}_fc", top, kernel_size=1, std=fc_std, **shape)
-
-    features = {"data_ms": branch("data", n.data, STRIDE)}
-    top = n.data
-    for block, layers, pool_stride, branch_stride in VGG_BLOCKS:
-        for layer in range(1, layers + 1):
-            std = PIXEL_STD if top is n.data else None
-            top = convolve(f"conv{block}_{layer}", top, s.conv_widths[block - 1], 3, std=std, pad=1)
-        top = pool(f"pool{block}", top, P.Pooling.MAX, pool_stride)
-        features[f"pool{block}_ms"] = branch(f"pool{block}", top, branch_stride)
-    for layer in (1, 2, 3):
-        top = convolve(f"conv5_{layer}", top, s.conv_widths[4], 3, pad=2, dilation=2)
-    top = pool("pool5", top, P.Pooling.MAX, stride=1)
-    top = pool("pool5a", top, P.Pooling.AVE, stride=1)
-    top = convolve("fc6", top, s.fc_width, 3, dropout=s.dropout, pad=12, dilation=12)
-    features["fc8"] = convolve("fc7", top, s.fc_width, 1, dropout=s.dropout)
-    return [features[name] for name in SCORE_LAYERS]
+# deploy net passes NO_LEARNING.
 
 
 def unary(n, s, learn):
     """The unary network: class scores of each grid cell, before the softmax."""
-    features = trunk(n, "unary", s, learn)
-    for name, feature in zip(SCORE_LAYERS, features, strict=True):
+    features, names = s.trunk_parts.features(n, "unary", s, learn), s.trunk_parts.score_layers
+    for name, feature in zip(names, features, strict=True):
         n[f"unary/{name}"] = convolution(
             feature, s.num_classes, 1, lr_mult=learn.get("score"), std=SCORE_STD
         )
-    scores = [n[f"unary/{name}"] for name in SCORE_LAYERS]
+    scores = [n[f"unary/{name}"] for name in names]
     n["unary/fc_fusion"] = L.Eltwise(*scores, operation=P.Eltwise.SUM)
     return n["unary/fc_fusion"]
 
 
 def pairwise(n, s, learn):
     """The pairwise network: the similarity s_ij of each pair of grid cells, eq. (5)."""
-    n["pairwise/features"] = L.Concat(*trunk(n, "pairwise", s, learn))  # z
+    features = s.trunk_parts.features(n, "pairwise", s, learn)
+    features += s.trunk_parts.fine_features(n, "pairwise", s, learn)
+    n["pairwise/features"] = L.Concat(*features)  # z
     n["pairwise/filters"] = convolution(  # f_m' z
         n["pairwise/features"],
-        s.num_classes,
+        s.num_filters or s.num_classes,
         1,
         lr_mult=learn.get("filters"),
         std=SCORE_STD,
@@ -311,19 +324,25 @@ def pairwise(n, s, learn):
 
 def gaussian_crf(n, s, learn):
     """The whole network: scores at full resolution."""
-    n["unary/softmax"] = mean = r = L.Softmax(unary(n, s, learn))  # mu^1 = r
-    similarity = pairwise(n, s, learn)
+    n["unary/softmax"] = L.Softmax(unary(n, s, learn))
+    pairwise(n, s, learn)
     param = {"param": dict(lr_mult=learn["compatibility"], decay_mult=1)} if learn else {}
     n.compatibility = L.MatrixGen(  # C = R R', eq. (3)
-        num_classes=s.num_classes, diagonal=COMPATIBILITY_DIAGONAL, **param
+        num_classes=s.num_classes, diagonal=s.diagonal, **param
     )
+    n.scores = L.Interp(mean_field(n, s), zoom_factor=STRIDE)
+    return n.scores
+
+
+def mean_field(n, s):
+    """The GMF layers, between n.similarity, n.compatibility and the result: means on the grid."""
+    mean = r = n["unary/softmax"]  # mu^1 = r
     for layer in range(1, s.gmf_layers + 1):
         for half, update in (("even", L.GMFEven), ("odd", L.GMFOdd)):
             n[f"gmf{layer}/{half}"] = mean = update(
-                mean, r, similarity, n.compatibility, gmf_param=dict(window=s.window)
+                mean, r, n.similarity, n.compatibility, gmf_param=dict(window=s.window)
             )
-    n.scores = L.Interp(mean, zoom_factor=STRIDE)
-    return n.scores
+    return mean
 
 
 # ---- The networks
@@ -357,6 +376,7 @@ def training_data(n, s, stage):
         mean_value=MEAN_BGR,
         ignore_label=IGNORE_LABEL,
         num_classes=s.num_classes,
+        seed=s.seed,
     )
 
 
@@ -421,7 +441,7 @@ def finetune_net(s):
     training_data(n, s, stage)
     scores = gaussian_crf(n, s, stage.multipliers())
     loss_param = dict(ignore_label=IGNORE_LABEL)
-    n.loss = L.MarginLoss(scores, n.label, margin=MARGIN, loss_param=loss_param)
+    n.loss = L.MarginLoss(scores, n.label, margin=s.margin, loss_param=loss_param)
     n.accuracy = accuracy(scores, n.label)
     return training_net(n, "finetune", s)
 
@@ -432,12 +452,13 @@ def accuracy(scores, label):
 
 
 def deploy_input(s):
-    """A net with one image as input, which may be reshaped to any 8k + 1 by 8l + 1."""
+    """A net with one image as input, which may be reshaped to any size that the trunk takes."""
     n = caffe.NetSpec()
     n.data = L.Input(input_param=dict(shape=dict(dim=[1, 3, s.test_size, s.test_size])))
     # Stops at any other size, by this name, before the branches of the trunk disagree.
-    n["size_must_be_8k_plus_1"] = L.Interp(n.data, shrink_factor=STRIDE)
-    n.silence = L.Silence(n["size_must_be_8k_plus_1"], ntop=0)
+    step = s.trunk_parts.size_step
+    n[f"size_must_be_{step}k_plus_1"] = check = L.Interp(n.data, shrink_factor=step)
+    n.silence = L.Silence(check, ntop=0)
     return n
 
 
@@ -464,6 +485,26 @@ def deploy_unary_net(s):
     return inference_net(n, "deploy_unary")
 
 
+def crf_net(s):
+    """The CRF alone, on the grid: its inputs are r, f_m' z, C and labels, of any size."""
+    n, shapes = (
+        caffe.NetSpec(),
+        {
+            "unary/softmax": [1, s.num_classes, 2, 2],
+            "pairwise/filters": [1, s.num_filters or s.num_classes, 2, 2],
+            "compatibility": [s.num_classes, s.num_classes],
+            "label": [1, 1, 2, 2],
+        },
+    )
+    for name, shape in shapes.items():
+        n[name] = L.Input(input_param=dict(shape=dict(dim=shape)))
+    n.similarity = L.Similarity(n["pairwise/filters"], window=s.window)
+    n.scores = mean_field(n, s)
+    loss_param = dict(ignore_label=IGNORE_LABEL)
+    n.loss = L.MarginLoss(n.scores, n.label, margin=s.margin, loss_param=loss_param)
+    return n.to_proto()
+
+
 def solver(name, s):
     """The solver of one stage."""
     stage = s.stages[name]
@@ -476,7 +517,6 @@ def solver(name, s):
         weight_decay=stage.weight_decay,
         iter_size=s.iter_size,
         max_iter=stage.max_iter,
-        lr_policy="multistep" if stage.steps else "fixed",
         test_iter=[s.test_images],
         test_interval=s.interval,
         test_initialization=False,
@@ -484,9 +524,14 @@ def solver(name, s):
         average_loss=20,
         snapshot=s.interval,
         snapshot_prefix=f"{s.snapshots}/{name}",
-        random_seed=1,
+        random_seed=s.seed,
+        lr_policy="fixed",
     )
-    if stage.steps:
+    if stage.power is not None:
+        message.lr_policy = "poly"
+        message.power = stage.power
+    elif stage.steps:
+        message.lr_policy = "multistep"
         message.gamma = stage.gamma
         message.stepvalue.extend(stage.steps)
     if stage.weights:
@@ -549,20 +594,38 @@ def positive(text):
 
 def add_arguments(group):
     """Add to an argparse group the options that `chosen` makes a set of networks of."""
-    group.add_argument("--small", action="store_true", help="thin layers, as in the demo")
+    base = group.add_mutually_exclusive_group()
+    base.add_argument(
+        "--trunk",
+        choices=TRUNKS,
+        help=f"default: {PAPER.trunk}, the paper's; the others have a schedule of their own",
+    )
+    base.add_argument("--small", action="store_true", help="thin layers, as in the demo")
     for flag, type_, text in (
         ("--data", Path, "folder made by tools/prepare_lmdb.py"),
         ("--train-split", str, "name of the split to train on"),
         ("--test-split", str, "name of the split to test on"),
         ("--num-classes", positive, "with background"),
-        ("--crop-size", positive, "training crop in pixels, 8k + 1"),
-        ("--test-size", positive, "test and deploy size in pixels, 8k + 1; no image may be larger"),
+        ("--crop-size", positive, "training crop in pixels, 8k + 1 (EfficientNet: 16k + 1)"),
+        (
+            "--test-size",
+            positive,
+            "test and deploy size in pixels, as the crop; no image is larger",
+        ),
         ("--window", positive, "of the pairs, in grid cells, odd"),
         ("--gmf-layers", positive, "pairs of an even and an odd update"),
         ("--batch-size", positive, "of every stage, instead of the paper's"),
         ("--iter-size", positive, "split each batch into this many passes, for memory"),
+        ("--seed", positive, "of fillers, dropout, and the order and crops of the images"),
     ):
         group.add_argument(flag, type=type_, help=text)
+    group.add_argument(
+        "--set",
+        action="append",
+        metavar="[STAGE.]FIELD=VALUE",
+        help="change any other setting, such as finetune.max_iter=2000, finetune.rates.unary=1e-4, "
+        "unary.base_lr=5e-4 (all rates of a stage in proportion) or margin=1; may be repeated",
+    )
 
 
 def chosen(options):
@@ -572,8 +635,61 @@ def chosen(options):
     """
     changes = {name: value for name, value in options.items() if value is not None}
     base = SMALL if changes.pop("small", False) else PAPER
+    if changes.get("trunk", PAPER.trunk) != PAPER.trunk:
+        base = LITE
+    assignments = changes.pop("set", ())
     if batch_size := changes.pop("batch_size", None):
         changes["stages"] = {
             name: replace(stage, batch_size=batch_size) for name, stage in base.stages.items()
         }
-    return replace(base, **changes)
+    return assign(replace(base, **changes), assignments)
+
+
+def assign(settings, assignments):
+    """Return settings changed by texts [STAGE.]FIELD=VALUE, or STAGE.rates.GROUP=VALUE.
+
+    Raises ValueError for an unknown name, and for a value of another type.
+    """
+    stages, changes = dict(settings.stages), {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        *path, field_name = name.split(".")
+        try:
+            if not equals:
+                raise ValueError("expected [STAGE.]FIELD=VALUE")
+            if not path:
+                changes[field_name] = _parse(Settings, field_name, value)
+                continue
+            stage = stages[_known(path[0], stages)]
+            if path[1:] == ["rates"]:
+                rates = stage.rates | {_known(field_name, stage.rates): float(value)}
+            elif path[1:]:
+                raise ValueError("expected STAGE.FIELD or STAGE.rates.GROUP")
+            elif field_name == "base_lr":
+                factor = float(value) / stage.base_lr
+                rates = {group: rate * factor for group, rate in stage.rates.items()}
+            else:
+                stages[path[0]] = replace(stage, **{field_name: _parse(Stage, field_name, value)})
+                continue
+            stages[path[0]] = replace(stage, rates=rates)
+        except ValueError as error:
+            raise ValueError(f"--set {text}: {error}") from error
+    return replace(settings, stages=stages, **changes)
+
+
+def _parse(kind, name, text):
+    """Return text as the value of a field of the dataclass `kind`."""
+    types = {f.name: f.type for f in fields(kind) if f.type not in (dict, Path)}
+    expected = types[_known(name, types)]
+    if expected is tuple:
+        return tuple(int(part) for part in text.split(",") if part)
+    options = typing.get_args(expected) or (expected,)  # of int | None: int and NoneType
+    if NoneType in options and text == "none":
+        return None
+    return options[0](text)
+
+
+def _known(name, names):
+    if name not in names:
+        raise ValueError(f"no {name}, expected one of {', '.join(names)}")
+    return name

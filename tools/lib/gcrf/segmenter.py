@@ -5,6 +5,7 @@ Example:
     labels = segmenter.predict(cv2.imread("street.jpg"))
 """
 
+import re
 from pathlib import Path
 
 import caffe
@@ -16,14 +17,15 @@ from gcrf.nets import MEAN_BGR, STRIDE
 from python_layers import interp
 
 SCORES = "scores"  # the deploy nets' result
+SIZE_LAYER = re.compile(r"size_must_be_(\d+)k_plus_1")  # of the deploy nets
 UNARY = "unary/softmax"  # in a deploy net: what its unary network alone would say, on the grid
 
 
 class Segmenter:
     """A deploy net with weights, for images of any size.
 
-    An image is padded at the bottom and right with the mean colour to the next 8k + 1 by 8l + 1
-    pixels, and the scores are cropped back.
+    An image is padded at the bottom and right with the mean colour to the next size that the net
+    takes (its layer size_must_be_8k_plus_1 says which), and the scores are cropped back.
 
     Not thread-safe: an instance holds one network and its buffers. Give each thread its own, or
     put a lock around the calls. Threads gain no speed, as pycaffe holds Python's interpreter lock
@@ -53,6 +55,8 @@ class Segmenter:
                     f"{deploy} expects {expected}; give the weights trained for this network"
                 )
         self._net.copy_from(str(weights))
+        sizes = [SIZE_LAYER.fullmatch(name) for name in self._net._layer_names]
+        self._size_step = next((int(match[1]) for match in sizes if match), STRIDE)
         self._mean = np.array(mean_bgr, np.float32).reshape(3, 1, 1)
         self._scales, self._mirror = tuple(scales), mirror
         self.num_classes = self._net.blobs[SCORES].channels
@@ -106,7 +110,8 @@ class Segmenter:
     def _forward(self, image):
         """Run the net on an image; return the size, (height, width), that it is padded to."""
         height, width = image.shape[:2]
-        data, padded = self._net.blobs["data"], (next_size(height), next_size(width))
+        data = self._net.blobs["data"]
+        padded = next_size(height, self._size_step), next_size(width, self._size_step)
         if data.data.shape != (1, 3, *padded):
             data.reshape(1, 3, *padded)
             self._net.reshape()
@@ -141,9 +146,9 @@ def probabilities(scores):
     return positive / positive.sum(axis=0)
 
 
-def next_size(size):
-    """Return the least 8k + 1 that holds `size` pixels."""
-    return -(-(size - 1) // STRIDE) * STRIDE + 1
+def next_size(size, step=STRIDE):
+    """Return the least step * k + 1 that holds `size` pixels."""
+    return -(-(size - 1) // step) * step + 1
 
 
 def _resize(scores, height, width):

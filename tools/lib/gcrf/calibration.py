@@ -1,0 +1,161 @@
+"""Where finetuning starts from: the scale of the filters f_m, and R.
+
+At the scale of the score layers that the filters start from, the similarities of all pairs may be
+near 1, which drowns the unary, or near 0, which leaves the CRF without effect and without a
+gradient. Finetuning does not recover from the first. So a few scales are tried on training images:
+those at which pairs of one label have a given mean similarity, whatever the scale was before.
+"""
+
+import operator
+import tempfile
+from typing import NamedTuple
+
+import caffe
+import numpy as np
+from google.protobuf import text_format
+
+from gcrf import nets
+from gcrf.label_maps import IGNORE_LABEL
+from gcrf.nets import STRIDE
+from gcrf.scores import confusion_matrix, measure
+from gcrf.segmenter import UNARY, labels
+from python_layers.neighbourhood import pair_ends
+
+FILTERS = "pairwise/filters"  # f_m' z in a deploy net
+MEAN_SIMILARITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of pairs of one label
+DIAGONALS = (0.5, 1.0, 2.0)
+
+
+class Case(NamedTuple):
+    """What the CRF of one image is computed from, on the grid."""
+
+    unary: np.ndarray  # r, (K, H, W)
+    filters: np.ndarray  # f_m' z, (M, H, W)
+    labels: np.ndarray  # (H, W) uint8, 0..K-1 or IGNORE_LABEL
+
+
+class Start(NamedTuple):
+    """A start of finetuning, and what the CRF makes of the cases from there."""
+
+    scale: float  # of the filters
+    diagonal: float  # R is this times the identity
+    like: float  # mean similarity of pairs of one label
+    unlike: float  # mean similarity of pairs of two labels
+    loss: float  # margin loss
+    mean_iou: float  # per cent, on the grid
+
+
+def make_case(segmenter, image, truth):
+    """Return the Case of an image, (H, W, 3) uint8 BGR, and its label map, (H, W) uint8."""
+    blobs = segmenter.blobs(image, [UNARY, FILTERS])
+    unary, filters = blobs[UNARY][0], blobs[FILTERS][0]
+    grid = truth[::STRIDE, ::STRIDE]
+    padded = np.full(unary.shape[1:], IGNORE_LABEL, np.uint8)
+    padded[: grid.shape[0], : grid.shape[1]] = grid
+    return Case(unary, filters, padded)
+
+
+def squared_distances(filters, labels, window):
+    """Return the squared distances of f_m' z of (pairs of one label, pairs of two), 1-D arrays.
+
+    filters: (M, H, W) float32; labels: (H, W) uint8, where pairs with IGNORE_LABEL do not count.
+    """
+    like, unlike = [], []
+    for _, first, second in pair_ends(*labels.shape, window):
+        distances = np.square(filters[first] - filters[second]).sum(axis=0)
+        valid = (labels[first] != IGNORE_LABEL) & (labels[second] != IGNORE_LABEL)
+        same = labels[first] == labels[second]
+        like.append(distances[valid & same])
+        unlike.append(distances[valid & ~same])
+    return np.concatenate(like), np.concatenate(unlike)
+
+
+def mean_similarity(distances, scale=1.0):
+    """Return the mean of eq. (5) for filters times scale; NaN where there is no pair."""
+    return (
+        float(np.exp(-(scale**2) * distances.astype(np.float64)).mean())
+        if len(distances)
+        else np.nan
+    )
+
+
+def separation(like, unlike):
+    """Return the share of (like pair, unlike pair) in which the like one is the more similar.
+
+    That is the area under the ROC curve: 0.5 for similarities that tell nothing, 1 at best.
+    """
+    like = np.sort(like)
+    below = np.searchsorted(like, unlike, "left") + np.searchsorted(like, unlike, "right")
+    return float(below.mean() / 2 / len(like))
+
+
+def scale_for(distances, target):
+    """Return the scale of the filters at which the mean similarity is `target`, in (0, 1)."""
+    positive = distances[distances > 0]
+    if len(positive) < (1 - target) * len(distances):
+        raise ValueError(
+            f"{len(distances) - len(positive)} of {len(distances)} pairs of one label have equal "
+            "features: the filters are zero, or the images blank"
+        )
+    low, high = np.log(1e-6 / np.sqrt(positive.max())), np.log(1e6 / np.sqrt(positive.min()))
+    for _ in range(60):  # the mean falls with the scale
+        middle = (low + high) / 2
+        if mean_similarity(distances, np.exp(middle)) > target:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp(middle))
+
+
+def starts(settings, cases):
+    """Yield a Start for each mean similarity and R that is tried; settings: of nets."""
+    pairs = [squared_distances(case.filters, case.labels, settings.window) for case in cases]
+    like, unlike = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(text_format.MessageToString(nets.crf_net(settings)))
+        file.flush()
+        crf = caffe.Net(file.name, caffe.TEST)
+    for target in MEAN_SIMILARITIES:
+        scale = scale_for(like, target)
+        for diagonal in DIAGONALS:
+            loss, mean_iou = _run(crf, settings, cases, scale, diagonal)
+            yield Start(
+                scale,
+                diagonal,
+                mean_similarity(like, scale),
+                mean_similarity(unlike, scale),
+                loss,
+                mean_iou,
+            )
+
+
+def best_start(settings, cases):
+    """Return the Start with the least loss."""
+    return min(starts(settings, cases), key=operator.attrgetter("loss"))
+
+
+def unary_mean_iou(cases, num_classes):
+    """Return the mean IoU of the unary alone, per cent, on the grid."""
+    return measure(
+        sum(confusion_matrix(case.labels, labels(case.unary), num_classes) for case in cases)
+    )["mean_iou"]
+
+
+def _run(crf, settings, cases, scale, diagonal):
+    """Return the CRF's (margin loss, mean IoU) over the cases."""
+    loss, confusion = 0.0, 0
+    for case in cases:
+        inputs = {
+            "unary/softmax": case.unary[None],
+            "pairwise/filters": scale * case.filters[None],
+            "compatibility": diagonal**2 * np.eye(settings.num_classes),
+            "label": case.labels[None, None],
+        }
+        for name, values in inputs.items():
+            crf.blobs[name].reshape(*values.shape)
+            crf.blobs[name].data[...] = values
+        crf.forward()
+        loss += float(crf.blobs["loss"].data)
+        found = labels(crf.blobs["scores"].data[0])
+        confusion = confusion + confusion_matrix(case.labels, found, settings.num_classes)
+    return loss / len(cases), measure(confusion)["mean_iou"]
