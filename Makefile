@@ -69,8 +69,12 @@ make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
 .PHONY: all packages compiler source venv venv-dev configure
 .PHONY: demo figures test test-fast lint format check install clean help
 
+# The build that was made last is build/current: env.sh takes that one.
 all: configure  ## build Caffe with the layers, and a Python environment
 	@ninja -C $(BUILD) all || $(call stop,the build failed; the reason is above)
+	@[ "$$(readlink build/current)" = $(notdir $(BUILD)) ] || { \
+	  ln -sfn $(notdir $(BUILD)) build/current; \
+	  echo "Built $(BUILD). For caffe, pycaffe and the tools, in each shell: . ./env.sh"; }
 
 packages:
 	@mkdir -p build

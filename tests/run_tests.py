@@ -1,6 +1,6 @@
 """Run every test suite and end with one line: "N passed, N failed, N skipped".
 
-Example: build/venv/bin/python tests/run_tests.py --build build/cpu
+Example: build/venv/bin/python tests/run_tests.py --fast
 Exit codes: 0 all passed, 1 a test failed or a suite did not finish.
 """
 
@@ -56,7 +56,7 @@ def summary(counts):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=Path, default=ROOT / "build/cpu", help="the build folder")
+    parser.add_argument("--build", type=Path, default=ROOT / "build/current", help="a build folder")
     parser.add_argument("--fast", action="store_true", help="our own tests, without the slow ones")
     args = parser.parse_args(argv)
     build = args.build.resolve()

@@ -207,10 +207,66 @@ def test_env_sh_gives_caffe_and_python_from_any_folder(tmp_path, shell):
     assert f"{ROOT}/build" in result.stdout
 
 
+@pytest.fixture
+def toy_project(tmp_path):
+    """The Makefile and env.sh with a build of nothing, in which `caffe` says its build."""
+    folder = tmp_path / "toy"
+    (folder / "caffe_fork").mkdir(parents=True)
+    for name in ("Makefile", "env.sh"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "requirements.txt").touch()
+    (folder / "build/venv").mkdir(parents=True)
+    run('echo "$PWD/build/venv $(sha256sum <requirements.txt)" >build/venv/.made-from', cwd=folder)
+    for name in ("install-packages.sh", "fetch.sh"):
+        command_first_on_path(folder / "caffe_fork", name, "")
+    command_first_on_path(tmp_path / "bin", "cmake", "")
+    # called as: ninja -C build/NAME all
+    ninja = 'mkdir -p $2/tools; echo "echo ${2#*/}" >$2/tools/caffe; chmod +x $2/tools/caffe'
+    command_first_on_path(tmp_path / "bin", "ninja", ninja)
+    return folder
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_env_sh_takes_the_build_that_was_made_last(toy_project, shell):
+    script = """
+        make -s && . ./env.sh && caffe
+        make -s DNNL=0 && caffe && . ./env.sh && caffe
+        make -s GPU=1 && . ./env.sh && caffe
+        make -s && . ./env.sh && caffe && echo $PATH && echo $PYTHONPATH
+    """
+    path = f"{toy_project.parent}/bin:/usr/bin:/bin"
+    command_first_on_path(toy_project.parent / "bin", "nvcc", "")
+    environment = {"PATH": path, "PYTHONPATH": "/mine", "HOME": os.environ["HOME"]}
+    result = run([shell, "-ec", script], cwd=toy_project, env=environment)
+    hint = "Built build/{}. For caffe, pycaffe and the tools, in each shell: . ./env.sh"
+    build = toy_project / "build"
+    assert result.stdout.splitlines() == [
+        *(hint.format("cpu"), "cpu"),
+        *(hint.format("cpu-without-dnnl"), "cpu", "cpu-without-dnnl"),
+        *(hint.format("gpu"), "gpu"),
+        *(hint.format("cpu"), "cpu"),
+        f"{build}/cpu/tools:{build}/venv/bin:{path}",
+        f"{build}/cpu/python:{toy_project}/tools/lib:/mine",
+    ]
+
+
+def test_only_a_change_of_the_build_makes_env_sh_be_mentioned(toy_project):
+    make = ["make", "-s"]
+    environment = {**os.environ, "PATH": f"{toy_project.parent}/bin:/usr/bin:/bin"}
+    first, second = (run(make, cwd=toy_project, env=environment).stdout for _ in range(2))
+    assert ". ./env.sh" in first
+    assert second == ""
+
+
 def test_env_sh_without_a_build_says_what_to_do(tmp_path):
     shutil.copy(ROOT / "env.sh", tmp_path)
     result = run(f". {tmp_path}/env.sh")
-    assert "run make first" in result.stdout
+    assert_fails_in_one_line(result, "env.sh: ", "run make first")
+
+
+def test_env_sh_in_another_shell_says_which_ones_it_needs():
+    result = run(["dash", "-c", ". ./env.sh && echo not reached"])
+    assert_fails_in_one_line(result, "env.sh: this shell is neither bash nor zsh")
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def main(argv=None):
         "--architectures", nargs="+", default=["75", "90"], help="of GPUs (default: 75 90)"
     )
     parser.add_argument(
-        "--build", type=Path, default=ROOT / "build/cpu", help="a build, for its headers"
+        "--build", type=Path, default=ROOT / "build/current", help="a build, for its headers"
     )
     args = parser.parse_args(argv)
     nvcc = find_nvcc()
