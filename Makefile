@@ -157,10 +157,15 @@ format: venv-dev  ## format all sources
 check: lint all  ## lint, and check that prototxt/ is what tools/make_nets.py writes
 	@. ./env.sh && python tools/make_nets.py --check
 
+# Sources by their kind: no data sets, no caches, no benchmarks.
+INSTALLED = env.sh requirements.txt $(wildcard python_layers/*.py prototxt/*.prototxt \
+  tools/*.py tools/lib/python_layers tools/lib/gcrf/*.py data/*.sh data/*.md data/shapes/*.py)
+
 install: all  ## make install PREFIX=FOLDER: a copy that does not need build/
-	@[ -n "$(PREFIX)" ] || $(call stop,where to? make install PREFIX=FOLDER)
+	@[ "$(words $(PREFIX))" = 1 ] || $(call stop,where to? make install PREFIX=FOLDER)
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null && \
-	  cp -r env.sh requirements.txt $(wildcard python_layers prototxt tools data) $(PREFIX)/ || \
+	  cp --parents --no-dereference $(INSTALLED) $(PREFIX)/ && \
+	  mkdir -p $(PREFIX)/snapshots || \
 	  $(call stop,cannot write $(PREFIX); the reason is above)
 	@$(call make-venv,$(abspath $(PREFIX))/venv)
 	@echo "Installed. To use it: . $(PREFIX)/env.sh"

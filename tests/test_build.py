@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import signal
 import stat
@@ -269,10 +270,38 @@ def test_env_sh_in_another_shell_says_which_ones_it_needs():
     assert_fails_in_one_line(result, "env.sh: this shell is neither bash nor zsh")
 
 
+@pytest.fixture
+def someones_files():
+    """Files beside the sources that `make install` finds where people work."""
+    files = [ROOT / "data/test_install_lmdb/data.mdb", ROOT / "tools/__pycache__/test.pyc"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    yield
+    for file in files:
+        file.unlink()
+    files[0].parent.rmdir()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("someones_files")
 def test_an_installed_copy_does_not_need_the_build_folder(tmp_path):
     result = run(["make", "install", f"PREFIX={tmp_path}/prefix"])
     assert result.returncode == 0, result.stdout
+    assert {path.name for path in (tmp_path / "prefix/data").rglob("*") if path.is_file()} == {
+        "README.md",
+        "fetch.sh",
+        "get_deeplab_weights.sh",
+        "get_sbd.sh",
+        "get_voc2012.sh",
+        "make_shapes.py",
+    }
+    assert not list((tmp_path / "prefix/tools").rglob("*.pyc"))
+    assert not list((tmp_path / "prefix/venv/bin").glob("pytest*"))
+    for solver in (tmp_path / "prefix/prototxt").glob("*_solver.prototxt"):
+        prefix = re.search('snapshot_prefix: "(.+)"', solver.read_text())[1]
+        assert (tmp_path / "prefix" / prefix).parent.is_dir()
+
     (tmp_path / "prefix").rename(tmp_path / "moved")  # all but its Python can even be moved
     (tmp_path / "prefix").symlink_to("moved")
     script = f"""
@@ -286,3 +315,18 @@ def test_an_installed_copy_does_not_need_the_build_folder(tmp_path):
     assert "caffe version 1.0.0" in result.stdout
     assert "libcaffe.so" in result.stdout
     assert str(ROOT) not in result.stdout
+
+
+def test_docker_ignores_what_git_ignores():
+    expected = [".git"]
+    for folder in ("", "data/", "snapshots/"):
+        for line in patterns(ROOT / folder / ".gitignore"):
+            bang = "!" if line.startswith("!") else ""
+            name = line.removeprefix("!").removesuffix("/")
+            anchored = name.startswith("/")
+            expected.append(f"{bang}{folder}{name[1:] if anchored else f'**/{name}'}")
+    assert patterns(ROOT / ".dockerignore") == expected
+
+
+def patterns(file):
+    return [line for line in file.read_text().splitlines() if not line.startswith("#")]
