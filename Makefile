@@ -18,10 +18,11 @@ PREFIX ?=
 export CAFFE_SRC ?=
 
 VENV := build/venv
+LAYERS := $(CURDIR)/caffe_layers
 CMAKE_FLAGS = -G Ninja -Wno-dev -Wno-deprecated \
   -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_LIBDIR=lib \
   -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache \
-  -DEXTRA_LAYERS_DIR=$(CURDIR)/caffe_layers \
+  -DEXTRA_LAYERS_DIRS='$(LAYERS)' \
   -Dpython_version=3 -DPYTHON_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python \
   -DBLAS=Open -DUSE_OPENMP=ON -DUSE_LEVELDB=OFF \
   -DOpenBLAS_LIB=/usr/lib/$(MULTIARCH)/openblas-openmp/libopenblas.so \
@@ -36,6 +37,7 @@ ifeq ($(GPU),1)
     -DCMAKE_CUDA_ARCHITECTURES='$(subst $() ,;,$(CUDA_ARCH))'
 else ifeq ($(DNNL),1)
   BUILD := build/cpu
+  LAYERS := $(LAYERS);$(CURDIR)/caffe_fork/dnnl
   CMAKE_FLAGS += -DCPU_ONLY=ON -DUSE_DNNL=ON
 else
   BUILD := build/cpu-without-dnnl
@@ -136,7 +138,7 @@ test-fast: all venv-dev  ## run our own tests without the slow ones
 	  $(call stop,the tests do not compile; the reason is above)
 	@$(VENV)/bin/python tests/run_tests.py --build $(BUILD) --fast
 
-CXX_FILES = $(wildcard $(foreach suffix,hpp cpp cu,caffe_layers/*.$(suffix) caffe_layers/dnnl/*.$(suffix)))
+CXX_FILES = $(wildcard $(foreach suffix,hpp cpp cu,caffe_layers/*.$(suffix) caffe_fork/dnnl/*.$(suffix)))
 OTHER_CXX_FILES = $(wildcard caffe_layers/*.cuh $(addprefix tests/cuda_on_cpu/,*.cpp include/*.hpp))
 
 # cpp_lint.py does not know that gmf_layer.hpp is the header of gmf_layer.cpp, nor

@@ -1,10 +1,10 @@
-#ifndef GCRF_DNNL_DNNL_CONV_LAYER_HPP_
-#define GCRF_DNNL_DNNL_CONV_LAYER_HPP_
+#ifndef GCRF_DNNL_CONV_LAYER_HPP_
+#define GCRF_DNNL_CONV_LAYER_HPP_
 
 #include <vector>
 
 #include "caffe/layers/conv_layer.hpp"
-#include "dnnl/dnnl_memory.hpp"
+#include "dnnl_memory.hpp"
 
 namespace caffe {
 
@@ -115,4 +115,4 @@ class DnnlConvolutionLayer : public ConvolutionLayer<float> {
 
 }  // namespace caffe
 
-#endif  // GCRF_DNNL_DNNL_CONV_LAYER_HPP_
+#endif  // GCRF_DNNL_CONV_LAYER_HPP_

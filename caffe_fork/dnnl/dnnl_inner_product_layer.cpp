@@ -1,4 +1,4 @@
-#include "dnnl/dnnl_inner_product_layer.hpp"
+#include "dnnl_inner_product_layer.hpp"
 
 #include <vector>
 

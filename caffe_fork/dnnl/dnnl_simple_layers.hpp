@@ -1,5 +1,5 @@
-#ifndef GCRF_DNNL_DNNL_SIMPLE_LAYERS_HPP_
-#define GCRF_DNNL_DNNL_SIMPLE_LAYERS_HPP_
+#ifndef GCRF_DNNL_SIMPLE_LAYERS_HPP_
+#define GCRF_DNNL_SIMPLE_LAYERS_HPP_
 
 #include <vector>
 
@@ -8,7 +8,7 @@
 #include "caffe/layers/eltwise_layer.hpp"
 #include "caffe/layers/relu_layer.hpp"
 #include "caffe/layers/split_layer.hpp"
-#include "dnnl/dnnl_memory.hpp"
+#include "dnnl_memory.hpp"
 
 /**
  * Caffe's own layers between those of the DNNL engine, on blobs in the engine's
@@ -96,4 +96,4 @@ class DnnlConcatLayer : public ConcatLayer<float> {
 
 }  // namespace caffe
 
-#endif  // GCRF_DNNL_DNNL_SIMPLE_LAYERS_HPP_
+#endif  // GCRF_DNNL_SIMPLE_LAYERS_HPP_

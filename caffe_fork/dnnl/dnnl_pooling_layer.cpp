@@ -1,4 +1,4 @@
-#include "dnnl/dnnl_pooling_layer.hpp"
+#include "dnnl_pooling_layer.hpp"
 
 #include <cstring>
 #include <string>

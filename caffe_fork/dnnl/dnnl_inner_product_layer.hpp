@@ -1,10 +1,10 @@
-#ifndef GCRF_DNNL_DNNL_INNER_PRODUCT_LAYER_HPP_
-#define GCRF_DNNL_DNNL_INNER_PRODUCT_LAYER_HPP_
+#ifndef GCRF_DNNL_INNER_PRODUCT_LAYER_HPP_
+#define GCRF_DNNL_INNER_PRODUCT_LAYER_HPP_
 
 #include <vector>
 
 #include "caffe/layers/inner_product_layer.hpp"
-#include "dnnl/dnnl_memory.hpp"
+#include "dnnl_memory.hpp"
 
 namespace caffe {
 
@@ -33,4 +33,4 @@ class DnnlInnerProductLayer : public InnerProductLayer<float> {
 
 }  // namespace caffe
 
-#endif  // GCRF_DNNL_DNNL_INNER_PRODUCT_LAYER_HPP_
+#endif  // GCRF_DNNL_INNER_PRODUCT_LAYER_HPP_

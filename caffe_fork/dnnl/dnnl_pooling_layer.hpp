@@ -1,11 +1,11 @@
-#ifndef GCRF_DNNL_DNNL_POOLING_LAYER_HPP_
-#define GCRF_DNNL_DNNL_POOLING_LAYER_HPP_
+#ifndef GCRF_DNNL_POOLING_LAYER_HPP_
+#define GCRF_DNNL_POOLING_LAYER_HPP_
 
 #include <string>
 #include <vector>
 
 #include "caffe/layers/pooling_layer.hpp"
-#include "dnnl/dnnl_memory.hpp"
+#include "dnnl_memory.hpp"
 
 namespace caffe {
 
@@ -50,4 +50,4 @@ class DnnlPoolingLayer : public PoolingLayer<float> {
 
 }  // namespace caffe
 
-#endif  // GCRF_DNNL_DNNL_POOLING_LAYER_HPP_
+#endif  // GCRF_DNNL_POOLING_LAYER_HPP_

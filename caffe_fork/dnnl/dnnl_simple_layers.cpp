@@ -1,4 +1,4 @@
-#include "dnnl/dnnl_simple_layers.hpp"
+#include "dnnl_simple_layers.hpp"
 
 #include <algorithm>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "dnnl/dnnl_conv_layer.hpp"
+#include "dnnl_conv_layer.hpp"
 
 #include <omp.h>
 

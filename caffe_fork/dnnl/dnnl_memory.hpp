@@ -1,5 +1,5 @@
-#ifndef GCRF_DNNL_DNNL_MEMORY_HPP_
-#define GCRF_DNNL_DNNL_MEMORY_HPP_
+#ifndef GCRF_DNNL_MEMORY_HPP_
+#define GCRF_DNNL_MEMORY_HPP_
 
 #include <dnnl.hpp>
 
@@ -183,4 +183,4 @@ void ParallelCopy(size_t count, const float* from, float* to);
 
 }  // namespace caffe
 
-#endif  // GCRF_DNNL_DNNL_MEMORY_HPP_
+#endif  // GCRF_DNNL_MEMORY_HPP_

@@ -1,10 +1,10 @@
 #include <string>
 
 #include "caffe/layer_factory.hpp"
-#include "dnnl/dnnl_conv_layer.hpp"
-#include "dnnl/dnnl_inner_product_layer.hpp"
-#include "dnnl/dnnl_pooling_layer.hpp"
-#include "dnnl/dnnl_simple_layers.hpp"
+#include "dnnl_conv_layer.hpp"
+#include "dnnl_inner_product_layer.hpp"
+#include "dnnl_pooling_layer.hpp"
+#include "dnnl_simple_layers.hpp"
 
 namespace caffe {
 

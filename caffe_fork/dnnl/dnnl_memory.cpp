@@ -1,4 +1,4 @@
-#include "dnnl/dnnl_memory.hpp"
+#include "dnnl_memory.hpp"
 
 #include <sys/mman.h>
 
