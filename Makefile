@@ -68,8 +68,8 @@ make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
     $(call pip-install,$(1),requirements.txt); \
     echo "$$stamp" >$(1)/.made-from; }
 
-.PHONY: all packages compiler source venv venv-dev configure
-.PHONY: demo figures test test-fast lint format check install clean help
+.PHONY: packages compiler source venv venv-dev configure
+.PHONY: all demo figures test test-fast lint format check install clean help
 
 # The build that was made last is build/current: env.sh takes that one.
 all: configure  ## build Caffe with the layers, and a Python environment
@@ -163,7 +163,7 @@ check: lint all  ## lint, and check that prototxt/ is what tools/make_nets.py wr
 INSTALLED = env.sh requirements.txt $(wildcard python_layers/*.py prototxt/*.prototxt \
   tools/*.py tools/lib/python_layers tools/lib/gcrf/*.py data/*.sh data/*.md data/shapes/*.py)
 
-install: all  ## make install PREFIX=FOLDER: a copy that does not need build/
+install: all  ## PREFIX=FOLDER: put a copy there that does not need build/
 	@[ "$(words $(PREFIX))" = 1 ] || $(call stop,where to? make install PREFIX=FOLDER)
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null && \
 	  cp --parents --no-dereference $(INSTALLED) $(PREFIX)/ && \
@@ -176,8 +176,8 @@ clean:  ## remove build/
 	rm -rf build
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
-	@echo "make GPU=1 ...        use CUDA, in build/gpu"
-	@echo "make GPU=1 CUDA_ARCH=86    compile for one kind of GPU only"
-	@echo "make DNNL=0 ...       without the oneDNN engine, in build/cpu-without-dnnl"
-	@echo "make CAFFE_SRC=DIR    use your own checkout of BVLC Caffe"
+	@{ sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1|\2/p' Makefile; \
+	echo "make GPU=1 ...|with CUDA, in build/gpu"; \
+	echo "make GPU=1 CUDA_ARCH=86 ...|for one kind of GPU only"; \
+	echo "make DNNL=0 ...|without the oneDNN engine, in build/cpu-without-dnnl"; \
+	echo "make CAFFE_SRC=DIR ...|from your own checkout of BVLC Caffe"; } | column -t -s '|'

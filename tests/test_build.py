@@ -56,6 +56,16 @@ def test_the_crf_layers_parameters_have_their_defaults():
     assert layer.similarity_loss_param.threshold == pytest.approx(math.exp(-10))
 
 
+def test_help_lists_every_target_and_every_variable():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (all .*)$", makefile, re.MULTILINE)[1].split()
+    variables = re.findall(r"^(?:export )?(\w+) \?=", makefile, re.MULTILINE)
+    shown = run(["make", "help"]).stdout
+    assert re.findall(r"^make ([a-z-]+) ", shown, re.MULTILINE) == targets
+    for variable in variables:
+        assert f" {variable}=" in shown
+
+
 def test_missing_packages_are_named_and_installed_with_sudo(tmp_path):
     command_first_on_path(tmp_path / "bin", "dpkg-query", "echo installed cmake")
     command_first_on_path(tmp_path / "bin", "id", "echo 1000")
