@@ -68,6 +68,15 @@ make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
     $(call pip-install,$(1),requirements.txt); \
     echo "$$stamp" >$(1)/.made-from; }
 
+# The trained model that comes with the project, as one file that caffe loads.
+MODEL := $(wildcard models/voc_lite/*)
+JOINED := build/models/voc_lite.caffemodel
+join-model = stamp="$$(cat $(MODEL) tools/lib/gcrf/{shipped,efficientnet}.py | sha256sum)"; \
+  [ -e $(JOINED) ] && [ "$$(cat build/models/.made-from 2>/dev/null)" = "$$stamp" ] || { \
+    . ./env.sh && tools/package_model.py join models/voc_lite --output $(JOINED) || \
+      $(call stop,cannot join the trained model; the reason is above); \
+    echo "$$stamp" >build/models/.made-from; }
+
 .PHONY: packages compiler source venv venv-dev configure
 .PHONY: all demo figures test test-fast lint format check install clean help
 
@@ -77,6 +86,7 @@ all: configure  ## build Caffe with the layers, and a Python environment
 	@[ "$$(readlink build/current)" = $(notdir $(BUILD)) ] || { \
 	  ln -sfn $(notdir $(BUILD)) build/current; \
 	  echo "Built $(BUILD). For caffe, pycaffe and the tools, in each shell: . ./env.sh"; }
+	@$(if $(MODEL),$(join-model))
 
 packages:
 	@mkdir -p build
@@ -161,12 +171,14 @@ check: lint all  ## lint, and check that prototxt/ is what tools/make_nets.py wr
 
 # Sources by their kind: no data sets, no caches, no benchmarks.
 INSTALLED = env.sh requirements.txt $(wildcard python_layers/*.py prototxt/*.prototxt \
-  tools/*.py tools/lib/python_layers tools/lib/gcrf/*.py data/*.sh data/*.md data/shapes/*.py)
+  tools/*.py tools/lib/python_layers tools/lib/gcrf/*.py data/*.sh data/*.md data/shapes/*.py) \
+  $(MODEL)
 
 install: all  ## PREFIX=FOLDER: put a copy there that does not need build/
 	@[ "$(words $(PREFIX))" = 1 ] || $(call stop,where to? make install PREFIX=FOLDER)
 	@cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null && \
 	  cp --parents --no-dereference $(INSTALLED) $(PREFIX)/ && \
+	  $(if $(MODEL),cp $(JOINED) $(PREFIX)/models/ &&) \
 	  mkdir -p $(PREFIX)/snapshots || \
 	  $(call stop,cannot write $(PREFIX); the reason is above)
 	@$(call make-venv,$(abspath $(PREFIX))/venv)

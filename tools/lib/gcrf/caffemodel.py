@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import caffe
 import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
@@ -44,6 +45,29 @@ def write_caffemodel(path, weights):
             blob.data.extend(np.asarray(array, np.float32).ravel().tolist())
     with atomic.new_file(path) as partial:
         partial.write_bytes(net.SerializeToString())
+
+
+def load_net(deploy, stored, weights):
+    """Return the deploy net of a prototxt, once `stored`, read from `weights`, is found to fit it.
+
+    Its parameters are not set. Raises FileNotFoundError where there is no prototxt, ValueError for
+    another net than a deploy net, and for weights of another network.
+    """
+    if not Path(deploy).is_file():
+        raise FileNotFoundError(f"{deploy}: no such file, expected a deploy prototxt")
+    net = caffe.Net(str(deploy), caffe.TEST)
+    for name in ("data", "scores"):
+        if name not in net.blobs:
+            raise ValueError(f"{deploy}: no blob {name}; expected a deploy net")
+    for name, blobs in net.params.items():  # Caffe itself would leave these at zero
+        found = [array.size for array in stored.get(name, ())]
+        expected = [blob.count for blob in blobs]
+        if found != expected:
+            raise ValueError(
+                f"{weights}: layer {name} has parameters of {found or 'no'} values, "
+                f"{deploy} expects {expected}; give the weights trained for this network"
+            )
+    return net
 
 
 def _to_array(blob):

@@ -1,18 +1,17 @@
 """A trained network as one function from an image to its label map.
 
 Example:
-    segmenter = Segmenter("prototxt/deploy.prototxt", "snapshots/finetune_iter_31000.caffemodel")
+    segmenter = Segmenter.shipped()  # or Segmenter("deploy.prototxt", "trained.caffemodel")
     labels = segmenter.predict(cv2.imread("street.jpg"))
 """
 
 import re
-from pathlib import Path
 
-import caffe
 import cv2
 import numpy as np
 
-from gcrf.caffemodel import read_caffemodel
+from gcrf import shipped
+from gcrf.caffemodel import load_net, read_caffemodel
 from gcrf.nets import MEAN_BGR, STRIDE
 from python_layers import interp
 
@@ -39,27 +38,21 @@ class Segmenter:
         image and its mirror image. Raises OSError for an unreadable file, ValueError for weights
         of another network.
         """
-        stored = read_caffemodel(weights)
-        if not Path(deploy).is_file():
-            raise FileNotFoundError(f"{deploy}: no such file, expected a deploy prototxt")
-        self._net = caffe.Net(str(deploy), caffe.TEST)
-        for name in ("data", SCORES):
-            if name not in self._net.blobs:
-                raise ValueError(f"{deploy}: no blob {name}; expected a deploy net")
-        for name, blobs in self._net.params.items():  # Caffe itself would leave these at zero
-            found = [array.size for array in stored.get(name, ())]
-            expected = [blob.count for blob in blobs]
-            if found != expected:
-                raise ValueError(
-                    f"{weights}: layer {name} has parameters of {found or 'no'} values, "
-                    f"{deploy} expects {expected}; give the weights trained for this network"
-                )
+        self._net = load_net(deploy, read_caffemodel(weights), weights)
         self._net.copy_from(str(weights))
         sizes = [SIZE_LAYER.fullmatch(name) for name in self._net._layer_names]
         self._size_step = next((int(match[1]) for match in sizes if match), STRIDE)
         self._mean = np.array(mean_bgr, np.float32).reshape(3, 1, 1)
         self._scales, self._mirror = tuple(scales), mirror
         self.num_classes = self._net.blobs[SCORES].channels
+
+    @classmethod
+    def shipped(cls, **options):
+        """Return one of the trained model that comes with the project: VOC's 21 classes.
+
+        options: as of the constructor. Raises FileNotFoundError where `make` has not made it.
+        """
+        return cls(*shipped.network_files(), **options)
 
     def predict(self, image):
         """Return the class of each pixel, (H, W) uint8, of an image, (H, W, 3) uint8 BGR."""
