@@ -1,6 +1,7 @@
 #include <lmdb.h>
 #include <opencv2/core/core.hpp>
 #include <opencv2/imgcodecs/imgcodecs.hpp>
+#include <opencv2/imgproc/imgproc.hpp>
 
 #include <algorithm>
 #include <csetjmp>
@@ -27,7 +28,9 @@ namespace {
 
 const char kRemedy[] = "Make both databases again with tools/prepare_lmdb.py.";
 
-enum Choice { ORDER = 0, ROW = 1, COLUMN = 2, MIRROR = 3, SKIP = 4 };
+enum Choice { ORDER = 0, ROW = 1, COLUMN = 2, MIRROR = 3, SKIP = 4, SCALE = 5 };
+
+const uint64_t kScaleOne = 65536;  // factors are in units of 1 / 65536
 
 /// The mixer f of Eq. (1).
 uint64_t Mix(uint64_t x) {
@@ -43,6 +46,22 @@ uint64_t Draw(uint64_t seed, uint64_t epoch, uint64_t record, Choice choice) {
 
 uint64_t Below(uint64_t draw, uint32_t n) {
   return ((draw >> 32) * n) >> 32;  // Eq. (2)
+}
+
+uint64_t AsScale(float factor) {
+  return static_cast<uint64_t>(static_cast<double>(factor) * kScaleOne + 0.5);
+}
+
+uint64_t DivideRounded(uint64_t numerator, uint64_t denominator) {
+  return std::max<uint64_t>(1, (numerator + denominator / 2) / denominator);
+}
+
+/// Sets m and k of Eq. (3) on an axis of an image.
+void FitAxis(int image, int crop, uint64_t scale, int* part, int* size) {
+  *part = std::min<uint64_t>(image, DivideRounded(crop * kScaleOne, scale));
+  *size = *part < image ? crop
+                        : std::min<uint64_t>(
+                              crop, DivideRounded(image * scale, kScaleOne));
 }
 
 /// The parameter whose prefetch the base class reads.
@@ -136,6 +155,33 @@ string DecodeLabel(const string& bytes, cv::Mat* label) {
     return "not an 8-bit greyscale PNG, as label maps must be";
   }
   return DecodeWithOpenCv(bytes, cv::IMREAD_UNCHANGED, label);
+}
+
+cv::Mat ResizeImage(const cv::Mat& image, const cv::Size& size) {
+  if (image.size() == size) { return image; }
+  cv::Mat resized;
+  cv::resize(image, resized, size, 0, 0, cv::INTER_LINEAR_EXACT);
+  return resized;
+}
+
+/// The nearest pixels. Not by cv::INTER_NEAREST_EXACT, which takes others in
+/// other versions of OpenCV.
+cv::Mat ResizeLabel(const cv::Mat& label, const cv::Size& size) {
+  if (label.size() == size) { return label; }
+  const auto nearest = [](int i, int from, int to) -> int {
+    return (2 * int64_t(i) + 1) * from / (2 * int64_t(to));
+  };
+  vector<int> columns(size.width);
+  for (int w = 0; w < size.width; ++w) {
+    columns[w] = nearest(w, label.cols, size.width);
+  }
+  cv::Mat resized(size, CV_8UC1);
+  for (int h = 0; h < size.height; ++h) {
+    const uchar* from = label.ptr(nearest(h, label.rows, size.height));
+    uchar* to = resized.ptr(h);
+    for (int w = 0; w < size.width; ++w) { to[w] = from[columns[w]]; }
+  }
+  return resized;
 }
 
 /// Writes count bytes, kStep apart, minus mean.
@@ -236,6 +282,19 @@ void SegDataLayer<Dtype>::CheckParameters() const {
       << "Layer " << name << ": batch_size is " << param.batch_size()
       << " without crop_size, expected 1, since images differ in size. "
       << "Set crop_size, or batch_size: 1 for whole images.";
+  // As one expression, which is false for NaN too.
+  CHECK(0.125 <= param.scale_min() && param.scale_min() <= param.scale_max() &&
+        param.scale_max() <= 8)
+      << "Layer " << name << ": scale_min is " << param.scale_min()
+      << " and scale_max is " << param.scale_max()
+      << ", expected 0.125 <= scale_min <= scale_max <= 8. "
+      << "Leave both out (1) for images as they are.";
+  CHECK(param.crop_size() > 0 ||
+        (param.scale_min() == 1 && param.scale_max() == 1))
+      << "Layer " << name << ": scale_min is " << param.scale_min()
+      << " and scale_max is " << param.scale_max()
+      << " without crop_size, expected 1, since whole images keep their size. "
+      << "Set crop_size, or leave scale_min and scale_max out.";
   CHECK(param.mean_value_size() <= 1 || param.mean_value_size() == 3)
       << "Layer " << name << ": mean_value is given " << param.mean_value_size()
       << " times, expected none, 1 for all channels or 3 (B, G, R).";
@@ -331,7 +390,7 @@ void SegDataLayer<Dtype>::ReadLabel(const string& key) {
 
 template <typename Dtype>
 void SegDataLayer<Dtype>::ReadImage(const string& key, const Window& window) {
-  const cv::Range rows(window.row, window.row + window.height);
+  const cv::Range rows(window.part.y, window.part.y + window.part.height);
   const string failure = DecodeImage(images_->Read(key), rows, &image_);
   CHECK(failure.empty()) << images_->Describe(key)
                          << " can't be decoded: " << failure << ". " << kRemedy;
@@ -368,39 +427,45 @@ typename SegDataLayer<Dtype>::Window SegDataLayer<Dtype>::ChooseWindow(
   const auto draw = [&](Choice choice, int n) -> int {
     return Below(Draw(seg_data_param_.seed(), epoch, record, choice), n);
   };
-  const int crop_size = seg_data_param_.crop_size();
-  const int height = crop_size ? std::min(crop_size, label_.rows) : label_.rows;
-  const int width = crop_size ? std::min(crop_size, label_.cols) : label_.cols;
-  const int free_rows = label_.rows - height;
-  const int free_columns = label_.cols - width;
   const bool random = this->phase_ == TRAIN;
-  Window window;
-  window.row = random ? draw(ROW, free_rows + 1) : free_rows / 2;
-  window.column = random ? draw(COLUMN, free_columns + 1) : free_columns / 2;
-  window.height = height;
-  window.width = width;
+  Window window = {cv::Rect(cv::Point(), label_.size()), label_.size(), false};
+  if (const int crop = seg_data_param_.crop_size()) {
+    const uint64_t low = AsScale(seg_data_param_.scale_min());
+    const uint64_t high = AsScale(seg_data_param_.scale_max());
+    const uint64_t scale =
+        random ? low + draw(SCALE, high - low + 1) : kScaleOne;
+    cv::Rect& part = window.part;
+    FitAxis(label_.rows, crop, scale, &part.height, &window.size.height);
+    FitAxis(label_.cols, crop, scale, &part.width, &window.size.width);
+    const int free_rows = label_.rows - part.height;
+    const int free_columns = label_.cols - part.width;
+    part.y = random ? draw(ROW, free_rows + 1) : free_rows / 2;
+    part.x = random ? draw(COLUMN, free_columns + 1) : free_columns / 2;
+  }
   window.mirrored = seg_data_param_.mirror() && draw(MIRROR, 2);
   return window;
 }
 
 template <typename Dtype>
 void SegDataLayer<Dtype>::CopyWindow(const Window& window, int height,
-    int width, Dtype* data, Dtype* label) const {
+    int width, Dtype* data, Dtype* label_data) const {
+  const cv::Mat image = ResizeImage(image_(window.part), window.size);
+  const cv::Mat label = ResizeLabel(label_(window.part), window.size);
   const auto copy_colour =
       window.mirrored ? CopyRow<-3, Dtype> : CopyRow<3, Dtype>;
   const auto copy_label =
       window.mirrored ? CopyRow<-1, Dtype> : CopyRow<1, Dtype>;
-  const int first = window.column + (window.mirrored ? window.width - 1 : 0);
+  const int first = window.mirrored ? window.size.width - 1 : 0;
   for (int h = 0; h < height; ++h) {
-    const int copied = h < window.height ? window.width : 0;
-    const int row = copied ? window.row + h : 0;
+    const int copied = h < window.size.height ? window.size.width : 0;
+    const int row = copied ? h : 0;
     for (int c = 0; c < 3; ++c) {
       Dtype* out = data + (c * height + h) * width;
-      copy_colour(image_.ptr(row, first) + c, copied, mean_[c], out);
+      copy_colour(image.ptr(row, first) + c, copied, mean_[c], out);
       std::fill(out + copied, out + width, Dtype(0));
     }
-    Dtype* out = label + h * width;
-    copy_label(label_.ptr(row, first), copied, Dtype(0), out);
+    Dtype* out = label_data + h * width;
+    copy_label(label.ptr(row, first), copied, Dtype(0), out);
     std::fill(out + copied, out + width, Dtype(seg_data_param_.ignore_label()));
   }
 }
@@ -416,8 +481,8 @@ void SegDataLayer<Dtype>::load_batch(Batch<Dtype>* batch) {
     const Window window = ChooseWindow(epoch, record);
     ReadImage(keys_[record], window);
     if (!seg_data_param_.crop_size()) {
-      batch->data_.Reshape(1, 3, window.height, window.width);
-      batch->label_.Reshape(1, 1, window.height, window.width);
+      batch->data_.Reshape(1, 3, label_.rows, label_.cols);
+      batch->label_.Reshape(1, 1, label_.rows, label_.cols);
     }
     CopyWindow(window, batch->data_.height(), batch->data_.width(),
         batch->data_.mutable_cpu_data() + batch->data_.offset(n),

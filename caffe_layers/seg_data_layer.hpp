@@ -40,8 +40,8 @@ class EncodedRecords {
 };
 
 /**
- * @brief Images and their label maps, cropped and mirrored alike, from two
- *        LMDBs with the same keys (tools/prepare_lmdb.py makes them).
+ * @brief Images and their label maps, cropped, scaled and mirrored alike, from
+ *        two LMDBs with the same keys (tools/prepare_lmdb.py makes them).
  *
  * Every random choice is a function of (seed, epoch, record) alone, where
  * record is the place of the key in the database:
@@ -50,10 +50,10 @@ class EncodedRecords {
  * pseudorandom number generators", 2014). A choice among n is
  * @f[ \lfloor \lfloor u_p / 2^{32} \rfloor n / 2^{32} \rfloor @f]         (2)
  * with p = 1 for the first row of a crop, 2 for its first column, 3 for
- * mirroring (n = 2), 4 for rand_skip (epoch 0, record 0). With shuffle, an
- * epoch visits the records by rising u_0, otherwise by rising key. The stream
- * is therefore the same whatever prefetch is, and python_layers/seg_data.py
- * gives it too.
+ * mirroring (n = 2), 4 for rand_skip (epoch 0, record 0), 5 for scaling. With
+ * shuffle, an epoch visits the records by rising u_0, otherwise by rising key.
+ * The stream is therefore the same whatever prefetch is, and
+ * python_layers/seg_data.py gives it too.
  *
  * A crop has its window within the image, at random in the TRAIN phase and at
  * the centre in the TEST phase. The window is mirrored, in both phases, with
@@ -61,6 +61,16 @@ class EncodedRecords {
  * than the crop, the window is the whole image, and the right or bottom
  * remainder of the crop is filled: data with 0 (the mean), label with
  * ignore_label.
+ *
+ * In the TRAIN phase, a crop is one of the image z times as large. The factor
+ * z is uniform between scale_min and scale_max, in steps of 1 / 65536. In the
+ * TEST phase z = 1. Only the window is resized, after it is cut: along an axis
+ * of n pixels it has m, which a crop of c pixels shows as k:
+ * @f[ m = \min(n, [c / z]), \quad
+ *     k = c \mbox{ if } m < n, \mbox{ else } \min(c, [z n]) @f]            (3)
+ * [x] is x rounded, half up, at least 1. The image is interpolated bilinearly
+ * (cv::INTER_LINEAR_EXACT). Pixel i of the label is pixel
+ * @f$ \lfloor (2 i + 1) m / (2 k) \rfloor @f$ of the window.
  *
  * Batches run on from one epoch to the next. Solver r of R takes every R-th
  * record of the stream from the r-th on (in the TEST phase, where only the
@@ -82,6 +92,8 @@ class EncodedRecords {
  *   batch_size: N, required; 1 without crop_size;
  *   crop_size: in pixels; without it, images are given whole;
  *   mirror: default false;
+ *   scale_min, scale_max: 1/8 <= scale_min <= scale_max <= 8, default 1 (off);
+ *     other than 1 only with crop_size;
  *   mean_value: none (0), one for all channels, or three (B, G, R);
  *   ignore_label: 0..255, default 255;
  *   num_classes: 1..256, required;
@@ -105,7 +117,8 @@ class SegDataLayer : public BasePrefetchingDataLayer<Dtype> {
  protected:
   /// The part of an image that a crop shows.
   struct Window {
-    int row, column, height, width;
+    cv::Rect part;
+    cv::Size size;  // at which the crop shows it
     bool mirrored;
   };
 
@@ -124,7 +137,7 @@ class SegDataLayer : public BasePrefetchingDataLayer<Dtype> {
   Window ChooseWindow(uint64_t epoch, int record) const;
   /// Writes a window of image_ and label_ as a crop of the given size.
   void CopyWindow(const Window& window, int height, int width, Dtype* data,
-      Dtype* label) const;
+      Dtype* label_data) const;
 
   const SegDataParameter seg_data_param_;
   shared_ptr<EncodedRecords> images_, labels_;

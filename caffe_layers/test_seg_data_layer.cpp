@@ -4,7 +4,9 @@
 #include <opencv2/imgcodecs/imgcodecs.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
+#include <numeric>
 #include <set>
 #include <string>
 #include <utility>
@@ -100,6 +102,10 @@ class SegDataLayerTest : public MultiDeviceTest<TypeParam> {
     seg_data_param_->set_crop_size(1);
   }
 
+  void SetScale(float min, float max) {
+    seg_data_param_->set_scale_min(min);
+    seg_data_param_->set_scale_max(max);
+  }
   /// Expects the parameters to be rejected, and goes back to good ones.
   void ExpectRejection(const LayerParameter& good, const char* reason) {
     EXPECT_DEATH(Forward(), reason);
@@ -114,7 +120,7 @@ class SegDataLayerTest : public MultiDeviceTest<TypeParam> {
     }
     layer_->Forward(bottom_vec_, top_vec_);
   }
-  /// The classes that a new layer's first batches have, one a record.
+  /// The classes that a new layer's first batches have.
   vector<int> Records(int batches) {
     layer_.reset();
     vector<int> records;
@@ -249,6 +255,138 @@ TYPED_TEST(SegDataLayerTest, OnlyTheLargerAxisIsCroppedAtRandom) {
     EXPECT_EQ(255, this->label_.data_at(0, 0, 2, 0));
   }
   EXPECT_EQ(7, columns.size());
+}
+
+/// An image whose three channels are alike.
+cv::Mat Grey(int height, int width, const vector<uchar>& values) {
+  cv::Mat grey(height, width, CV_8UC1, const_cast<uchar*>(values.data()));
+  cv::Mat image;
+  cv::merge(vector<cv::Mat>(3, grey), image);
+  return image;
+}
+
+TYPED_TEST(SegDataLayerTest, FactorTwoInterpolatesImagesAndRepeatsLabels) {
+  this->WriteOne(Grey(1, 2, {0, 100}), Label(1, 2));
+  this->SetScale(2, 2);
+  this->seg_data_param_->set_crop_size(4);
+  this->Forward();  // columns -1/4, 1/4, 3/4 and 5/4, which the border clips
+  for (int c = 0; c < 3; ++c) {
+    for (int h = 0; h < 4; ++h) {
+      for (int w = 0; w < 4; ++w) {
+        const int row[] = {0, 25, 75, 100};
+        EXPECT_EQ(h < 2 ? row[w] : 0, this->data_.data_at(0, c, h, w));
+      }
+    }
+  }
+  this->ExpectLabel(
+      {0, 0, 10, 10, 0, 0, 10, 10, 255, 255, 255, 255, 255, 255, 255, 255});
+}
+
+TYPED_TEST(SegDataLayerTest, FactorOneHalfAveragesImagesAndSkipsLabels) {
+  this->WriteOne(Grey(2, 4, {0, 10, 20, 30, 40, 50, 60, 70}), Label(2, 4));
+  this->SetScale(0.5, 0.5);
+  this->seg_data_param_->set_crop_size(2);
+  this->Forward();
+  this->ExpectData({25, 45, 0, 0, 25, 45, 0, 0, 25, 45, 0, 0});
+  this->ExpectLabel({11, 31, 255, 255});  // row 1, columns 1 and 3
+}
+
+TYPED_TEST(SegDataLayerTest, ImageOfOnePixelKeepsOne) {
+  this->WriteOne(Grey(1, 1, {7}), Label(1, 1));
+  this->SetScale(0.125, 0.125);
+  this->seg_data_param_->set_crop_size(2);
+  this->Forward();
+  this->ExpectData({7, 0, 0, 0, 7, 0, 0, 0, 7, 0, 0, 0});
+  this->ExpectLabel({0, 255, 255, 255});
+}
+
+TYPED_TEST(SegDataLayerTest, CropOfOnePixelShowsOne) {
+  this->WriteOne(Grey(1, 2, {7, 7}), Label(1, 2));
+  this->SetScale(8, 8);
+  this->seg_data_param_->set_crop_size(1);
+  this->Forward();  // an eighth of a pixel
+  this->ExpectData({7, 7, 7});
+}
+
+TYPED_TEST(SegDataLayerTest, ScaledWindowsLieAllOverTheImage) {
+  this->WriteOne(10 * Image(5, 6), Label(5, 6));
+  this->SetScale(2, 2);
+  this->seg_data_param_->set_crop_size(4);
+  std::set<std::pair<int, int>> corners;
+  for (int i = 0; i < 500; ++i) {
+    this->Forward();
+    const int row = this->data_.data_at(0, 0, 0, 0) / 10;
+    const int column = this->data_.data_at(0, 1, 0, 0) / 10;
+    corners.emplace(row, column);
+    for (int h = 0; h < 4; ++h) {
+      for (int w = 0; w < 4; ++w) {
+        EXPECT_EQ(Class(row + h / 2, column + w / 2),
+            this->label_.data_at(0, 0, h, w));
+        const int tenths[] = {0, 3, 8, 10};  // 2.5 and 7.5 rounded
+        EXPECT_EQ(10 * row + tenths[h], this->data_.data_at(0, 0, h, w));
+        EXPECT_EQ(10 * column + tenths[w], this->data_.data_at(0, 1, h, w));
+      }
+    }
+  }
+  EXPECT_EQ(4 * 5, corners.size());
+}
+
+TYPED_TEST(SegDataLayerTest, FactorsAreUniformAndTheSameOnBothAxes) {
+  this->WriteOne(Image(40, 40), cv::Mat::zeros(40, 40, CV_8UC1));
+  this->SetScale(0.5, 2);
+  this->seg_data_param_->set_crop_size(81);  // holds the largest
+  vector<int> sizes(82);
+  for (int i = 0; i < 3000; ++i) {
+    this->Forward();
+    const auto shown = [&](int h, int w) {
+      return this->label_.data_at(0, 0, h, w) == 0;
+    };
+    int size = 0;
+    while (shown(size, 0)) { ++size; }
+    EXPECT_TRUE(shown(0, size - 1));
+    EXPECT_FALSE(shown(0, size));
+    ++sizes[size];
+  }
+  EXPECT_EQ(0, std::accumulate(&sizes[0], &sizes[20], 0));
+  EXPECT_EQ(0, sizes[81]);
+  EXPECT_GT(sizes[20], 0);
+  EXPECT_GT(sizes[80], 0);
+  for (int size = 21; size < 80; size += 10) {  // 500 expected, deviation 20
+    const int count = std::accumulate(&sizes[size], &sizes[size + 10], 0);
+    EXPECT_GT(count, 400) << "from " << size;
+    EXPECT_LT(count, 600) << "from " << size;
+  }
+}
+
+TYPED_TEST(SegDataLayerTest, TestPhaseDoesNotScale) {
+  this->WriteOne(Image(4, 7), Label(4, 7));
+  this->param_.set_phase(TEST);
+  this->SetScale(2, 3);
+  this->seg_data_param_->set_crop_size(2);
+  this->Forward();
+  this->ExpectData({1, 1, 2, 2, 2, 3, 2, 3, 100, 100, 100, 100});
+  this->ExpectLabel({21, 31, 22, 32});
+}
+
+TYPED_TEST(SegDataLayerTest, FactorsDependOnNeitherPrefetchNorBatchSize) {
+  vector<string> images, labels;
+  for (int i = 0; i < 7; ++i) {
+    images.push_back(Encode(Image(10 + i, 30 - i)));
+    labels.push_back(Encode(Label(10 + i, 30 - i)));
+  }
+  this->Write("images", images);
+  this->Write("labels", labels);
+  this->seg_data_param_->set_crop_size(20);
+  this->seg_data_param_->set_shuffle(true);
+  this->SetScale(0.5, 2);
+  this->seg_data_param_->set_prefetch(1);
+  const vector<int> classes = this->Records(30);
+  this->seg_data_param_->set_prefetch(9);
+  EXPECT_EQ(classes, this->Records(30));
+  this->seg_data_param_->set_batch_size(5);
+  EXPECT_EQ(classes, this->Records(6));
+  this->seg_data_param_->set_seed(1);
+  EXPECT_NE(classes, this->Records(6));
 }
 
 TYPED_TEST(SegDataLayerTest, WithoutCropSizeEachRecordKeepsItsSize) {
@@ -482,6 +620,18 @@ TYPED_TEST(SegDataLayerTest, WrongParametersAreRejectedWithAReason) {
   this->seg_data_param_->add_mean_value(1);
   this->seg_data_param_->add_mean_value(2);
   this->ExpectRejection(good, "mean_value is given 2 times");
+  for (const auto& range : {std::make_pair(0.f, 1.f), std::make_pair(-1.f, 1.f),
+           std::make_pair(0.12f, 1.f), std::make_pair(2.f, 1.f),
+           std::make_pair(1.f, 8.1f), std::make_pair(1.f, NAN)}) {
+    this->SetScale(range.first, range.second);
+    this->ExpectRejection(good,
+        "Layer voc: scale_min is .* and scale_max is .*, expected 0.125 <= "
+        "scale_min <= scale_max <= 8");
+  }
+  this->SetScale(1, 2);
+  this->seg_data_param_->clear_crop_size();
+  this->ExpectRejection(
+      good, "scale_min is 1 and scale_max is 2 without crop_size, expected 1");
   this->seg_data_param_->clear_num_classes();
   this->ExpectRejection(good, "num_classes is 0, expected 1..256");
   this->seg_data_param_->set_ignore_label(256);

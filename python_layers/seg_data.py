@@ -11,13 +11,16 @@ header says the rest; the stream of batches is the same, bit by bit.
 """
 
 import io
+from typing import NamedTuple
 
+import cv2
 import lmdb
 import numpy as np
 from caffe.proto.caffe_pb2 import Datum
 from PIL import Image
 
-ORDER, ROW, COLUMN, MIRROR, SKIP = range(5)  # p in Eq. (1)
+ORDER, ROW, COLUMN, MIRROR, SKIP, SCALE = range(6)  # p in Eq. (1)
+SCALE_ONE = 65536  # factors are in units of 1 / 65536
 
 
 def mix(x):
@@ -47,43 +50,77 @@ def epoch_order(seed, epoch, num_records):
     return np.argsort(draw(seed, epoch, np.arange(num_records), ORDER), kind="stable")
 
 
-def choose_window(shape, crop_size, mirror, *, random, seed=0, epoch=0, record=0):
-    """Return (row, column, mirrored) of a crop from an image of shape (H, W, ...).
+class Window(NamedTuple):
+    """The part of an image that a crop shows, the size at which it does, and whether mirrored."""
 
-    crop_size: in pixels, 0 for the whole image; random: a random place (as in the TRAIN phase),
-    not the centre (TEST); mirror: mirror with probability one half, in both phases.
+    rows: slice
+    columns: slice
+    size: tuple  # (k, k') of Eq. (3): height and width
+    mirrored: bool
+
+
+def divide_rounded(numerator, denominator):
+    """Return the quotient of two natural numbers, rounded, at least 1."""
+    return max(1, (numerator + denominator // 2) // denominator)
+
+
+def fit_axis(image, crop, scale):
+    """Return m and k of the layer's Eq. (3), from n, c and 65536 z."""
+    part = min(image, divide_rounded(crop * SCALE_ONE, scale))
+    return part, crop if part < image else min(crop, divide_rounded(image * scale, SCALE_ONE))
+
+
+def choose_window(shape, crop_size, mirror, *, random, scale=(1.0, 1.0), seed=0, epoch=0, record=0):
+    """Return the Window of a crop from an image of shape (H, W, ...).
+
+    crop_size: in pixels, 0 for the whole image; random: a random place and a random factor from
+    scale (as in the TRAIN phase), not the centre and 1 (TEST); mirror: mirror with probability one
+    half, in both phases; scale: the least and the greatest factor, 1/8 to 8, 1 without crop_size.
     """
 
     def choose(choice, n):
         return below(draw(seed, epoch, record, choice), n)
 
-    free = [max(size - crop_size, 0) if crop_size else 0 for size in shape[:2]]
-    if random:
-        row, column = choose(ROW, free[0] + 1), choose(COLUMN, free[1] + 1)
-    else:
-        row, column = free[0] // 2, free[1] // 2
-    return row, column, mirror and bool(choose(MIRROR, 2))
+    low, high = (int(factor * SCALE_ONE + 0.5) for factor in scale)
+    factor = low + choose(SCALE, high - low + 1) if random else SCALE_ONE
+    parts, sizes = [], []
+    for image, choice in zip(shape[:2], (ROW, COLUMN), strict=True):
+        part, size = fit_axis(image, crop_size, factor) if crop_size else (image, image)
+        free = image - part
+        start = choose(choice, free + 1) if random else free // 2
+        parts.append(slice(start, start + part))
+        sizes.append(size)
+    return Window(*parts, tuple(sizes), mirror and bool(choose(MIRROR, 2)))
+
+
+def resize_label(label, size):
+    """Return the nearest pixels of a label map, (H, W), at the size (h, w)."""
+    rows, columns = (
+        (2 * np.arange(k) + 1) * m // (2 * k) for m, k in zip(label.shape, size, strict=True)
+    )
+    return label[np.ix_(rows, columns)]
 
 
 def crop_and_mirror(image, label, crop_size, window, *, mean=0, ignore_label=255):
     """Return the crop (data, label) of an image and its label map.
 
     image: (H, W, 3) uint8, BGR; label: (H, W) uint8; crop_size: in pixels, 0 for the whole image;
-    window: (row, column, mirrored) from choose_window; mean: a number or three, BGR. Returns data
-    (3, h, w) and label (1, h, w), float32. Where a crop exceeds the image, at the bottom and on
-    the right, data is 0 (the mean) and label ignore_label.
+    window: from choose_window; mean: a number or three, BGR. Returns data (3, h, w) and label
+    (1, h, w), float32. Where a crop exceeds the image, at the bottom and on the right, data is 0
+    (the mean) and label ignore_label.
     """
-    row, column, mirrored = window
-    height, width = (crop_size, crop_size) if crop_size else label.shape
-    data = np.zeros((3, height, width), np.float32)
-    classes = np.full((1, height, width), ignore_label, np.float32)
-    image = image[row : row + height, column : column + width]
-    label = label[row : row + height, column : column + width]
-    if mirrored:
+    height, width = window.size
+    image = np.ascontiguousarray(image[window.rows, window.columns])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    label = resize_label(label[window.rows, window.columns], window.size)
+    if window.mirrored:
         image, label = image[:, ::-1], label[:, ::-1]
+    shape = (crop_size, crop_size) if crop_size else label.shape
+    data = np.zeros((3, *shape), np.float32)
+    classes = np.full((1, *shape), ignore_label, np.float32)
     centred = image.astype(np.float32) - np.asarray(mean, np.float32)
-    data[:, : label.shape[0], : label.shape[1]] = centred.transpose(2, 0, 1)
-    classes[0, : label.shape[0], : label.shape[1]] = label
+    data[:, :height, :width] = centred.transpose(2, 0, 1)
+    classes[0, :height, :width] = label
     return data, classes
 
 
@@ -160,6 +197,7 @@ class SegDataStream:
             p.crop_size,
             p.mirror,
             random=self.train,
+            scale=(p.scale_min, p.scale_max),
             seed=p.seed,
             epoch=epoch,
             record=record,

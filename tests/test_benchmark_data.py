@@ -16,7 +16,9 @@ def run(*arguments):
 
 def test_it_prints_the_speeds_in_order_and_the_memory():
     """Each row rises from the minimum to the maximum, and the data are as large as promised."""
-    process = run("--records", "12", "--repetitions", "3", "--crop-size", "33")
+    process = run(
+        "--records", "12", "--repetitions", "3", "--crop-size", "33", "--scale", "0.5", "2"
+    )
     assert process.returncode == 0, process.stderr
     header, *lines = process.stdout.splitlines()
     assert 80 < int(re.match(r"12 images, (\d+) KB each", header)[1]) < 120

@@ -125,6 +125,15 @@ def test_arguments_reach_the_nets(tmp_path):
     assert solver.snapshot_prefix == f"snapshots/{tmp_path.name}/finetune"
 
 
+def test_scale_reaches_the_training_data_and_not_the_test_data():
+    settings = nets.chosen({"set": ["scale=0.5,2"]})
+    for make in (nets.unary_net, nets.pretrain_net, nets.finetune_net):
+        layers = make(settings).layer
+        train, test = (layer.seg_data_param for layer in layers if layer.name == "data")
+        assert (train.scale_min, train.scale_max) == (0.5, 2)
+        assert not test.HasField("scale_min") and not test.HasField("scale_max")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -167,6 +176,7 @@ def test_set_changes_one_rate_or_all_of_a_stage_in_proportion():
         ("unary.max_iter=1e3", "invalid literal for int"),
         ("unary.rates.filters=1", "no filters, expected one of unary, score"),
         ("unary.solver.type=SGD", "expected STAGE.FIELD or STAGE.rates.GROUP"),
+        ("scale=2", "scale is (2.0,), expected two factors, such as 0.5,2"),
         ("window=4", "window is 4, expected an odd number"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import io
 import os
+import zlib
 from itertools import islice
 
 import caffe
@@ -48,6 +49,9 @@ def databases(tmp_path_factory):
         pixels = random.integers(0, 256, (height, width, 3), np.uint8)
         images[key] = encode(pixels, "JPEG", **kinds[i % len(kinds)])
         labels[key] = encode(random.integers(0, 6, (height, width), np.uint8), "PNG")
+    pixels = random.integers(0, 256, (41, 59, 3), np.uint8)
+    images["00000008_png"] = encode(pixels, "PNG")
+    labels["00000008_png"] = encode(random.integers(0, 6, (41, 59), np.uint8), "PNG")
     images["00000007_grey"] = encode(random.integers(0, 256, (30, 30), np.uint8), "JPEG")
     labels["00000007_grey"] = encode(np.zeros((30, 30), np.uint8), "PNG")
     folder = tmp_path_factory.mktemp("databases")
@@ -78,6 +82,9 @@ def make_net(folder, parameters, phase):
         "batch_size: 5 crop_size: 48 mirror: true shuffle: true seed: 4000000000 mean_value: 99.9",
         "batch_size: 1 mirror: true rand_skip: 1000 seed: 7 prefetch: 1 ignore_label: 0",
         "batch_size: 2 crop_size: 100 ignore_label: 3 prefetch: 7",
+        "batch_size: 3 crop_size: 33 mirror: true shuffle: true scale_min: 0.5 scale_max: 2",
+        "batch_size: 4 crop_size: 70 mirror: true scale_min: 0.125 scale_max: 8 mean_value: 99.9",
+        "batch_size: 2 crop_size: 1 scale_min: 0.3 scale_max: 0.3",
     ],
 )
 def test_layer_and_twin_give_the_same_batches_over_several_epochs(databases, parameters, phase):
@@ -145,12 +152,61 @@ def test_crop_and_mirror_by_hand():
     """A crop that reaches out of the image, straight and mirrored."""
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     label = np.array([[1, 2], [3, 4]], np.uint8)
-    data, classes = seg_data.crop_and_mirror(image, label, 3, (0, 0, False), mean=[1, 1, 1])
+    window = seg_data.Window(slice(0, 2), slice(0, 2), (2, 2), False)
+    data, classes = seg_data.crop_and_mirror(image, label, 3, window, mean=[1, 1, 1])
     assert classes.tolist() == [[[1, 2, 255], [3, 4, 255], [255, 255, 255]]]
     assert data[0].tolist() == [[-1, 2, 0], [5, 8, 0], [0, 0, 0]]
-    data, classes = seg_data.crop_and_mirror(image, label, 3, (0, 0, True), ignore_label=9)
+    window = window._replace(mirrored=True)
+    data, classes = seg_data.crop_and_mirror(image, label, 3, window, ignore_label=9)
     assert classes.tolist() == [[[2, 1, 9], [4, 3, 9], [9, 9, 9]]]
     assert data[2].tolist() == [[5, 2, 0], [11, 8, 0], [0, 0, 0]]
+
+
+def test_scaling_by_hand():
+    """A window of two pixels, shown as four, then as one."""
+    image = np.repeat(np.array([[[0], [100]]], np.uint8), 3, axis=2)
+    label = np.array([[1, 2]], np.uint8)
+    window = seg_data.Window(slice(0, 1), slice(0, 2), (1, 4), False)
+    data, classes = seg_data.crop_and_mirror(image, label, 4, window)
+    assert data[0, 0].tolist() == [0, 25, 75, 100]
+    assert classes[0, 0].tolist() == [1, 1, 2, 2]
+    data, classes = seg_data.crop_and_mirror(image, label, 1, window._replace(size=(1, 1)))
+    assert (data[0].tolist(), classes[0].tolist()) == ([[50]], [[2]])
+
+
+@pytest.mark.parametrize(
+    "image, crop, factor, expected",
+    [
+        (100, 40, 1, (40, 40)),
+        (30, 40, 1, (30, 30)),
+        (100, 40, 2, (20, 40)),
+        (100, 41, 2, (21, 41)),  # 20.5 rounded up
+        (15, 40, 2, (15, 30)),
+        (100, 40, 0.5, (80, 40)),
+        (60, 40, 0.5, (60, 30)),
+        (1, 40, 0.125, (1, 1)),
+        (9, 1, 8, (1, 1)),
+    ],
+)
+def test_window_and_size_along_an_axis(image, crop, factor, expected):
+    """m and k of Eq. (3)."""
+    assert seg_data.fit_axis(image, crop, int(factor * seg_data.SCALE_ONE)) == expected
+
+
+def test_no_scaling_leaves_the_stream_as_it_has_always_been(tmp_path):
+    """The checksums are those of the layer before it could scale."""
+    random = np.random.default_rng(0)
+    files = {str(i): encode(random.integers(0, 6, SIZES[i], np.uint8), "PNG") for i in range(7)}
+    for name in ("images", "labels"):
+        write_database(tmp_path / name, files)
+    parameters = "batch_size: 3 crop_size: 33 mirror: true shuffle: true seed: 5"
+    net, _ = make_net(tmp_path, parameters, caffe.TRAIN)
+    checksums = {"data": 0, "label": 0}
+    for _ in range(20):
+        net.forward()
+        for name, value in checksums.items():
+            checksums[name] = zlib.crc32(net.blobs[name].data.tobytes(), value)
+    assert checksums == {"data": 0x5F9363F7, "label": 0xB712045E}
 
 
 def test_twin_rejects_a_palette_label():

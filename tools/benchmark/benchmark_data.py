@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure how fast the SegData layer makes crops, against decoding their JPEGs and no more.
 
-Example: tools/benchmark/benchmark_data.py --records 100 --repetitions 9
+Example: tools/benchmark/benchmark_data.py --records 100 --repetitions 9 --scale 0.5 2
 Prints images per second of processor time (that is, per core), the layer's share of the decoder's
 speed, and the memory, to standard output. The data are photograph-like noise, 500 x 375, about
 100 KB each, made on the spot. Exit codes: 0 done, 2 bad usage.
@@ -65,7 +65,7 @@ def write_database(path, files):
             writer.put(f"{i:08d}".encode(), datum.SerializeToString())
 
 
-def make_net(folder, crop_size):
+def make_net(folder, crop_size, scale):
     """Return a net of one SegData layer over the databases in folder."""
     layer = caffe_pb2.LayerParameter(name="data", type="SegData", top=["data", "label"])
     layer.seg_data_param.MergeFrom(
@@ -74,6 +74,8 @@ def make_net(folder, crop_size):
             label_source=str(folder / "labels"),
             batch_size=BATCH_SIZE,
             crop_size=crop_size,
+            scale_min=scale[0],
+            scale_max=scale[1],
             mirror=True,
             shuffle=True,
             mean_value=MEAN_BGR,
@@ -105,6 +107,14 @@ def main(argv=None):
     )
     parser.add_argument("--records", type=int, default=100, help="default: %(default)s")
     parser.add_argument("--crop-size", type=int, default=321, help="default: %(default)s pixels")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=(1, 1),
+        metavar=("MIN", "MAX"),
+        help="range of the random factor; default: 1 1, none",
+    )
     parser.add_argument("--repetitions", type=int, default=9, help="default: %(default)s")
     args = parser.parse_args(argv)
     if min(args.records, args.crop_size, args.repetitions) < 1:
@@ -122,7 +132,7 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         write_database(Path(folder) / "images", images)
         write_database(Path(folder) / "labels", labels)
-        net = make_net(Path(folder), args.crop_size)
+        net = make_net(Path(folder), args.crop_size, args.scale)
         batches = -(-args.records // BATCH_SIZE)
 
         def crop():

@@ -54,7 +54,7 @@ class Stage:
     batch_size: int
     rates: dict
     max_iter: int
-    steps: tuple = ()
+    steps: tuple[int, ...] = ()
     gamma: float = 1.0
     power: float | None = None
     weight_decay: float = 5e-3
@@ -133,10 +133,11 @@ class Settings:
     window: int = 23  # in grid cells
     gmf_layers: int = 5
     crop_size: int = 321
+    scale: tuple[float, ...] = (1.0, 1.0)  # least and greatest random factor of training images
     test_size: int = 505  # holds every VOC image
     iter_size: int = 1  # passes that a batch is split into, for memory
     interval: int = 1000  # iterations between tests, and between snapshots
-    conv_widths: tuple = (64, 128, 256, 512, 512)
+    conv_widths: tuple[int, ...] = (64, 128, 256, 512, 512)
     fc_width: int = 1024
     branch_width: int = 128
     branch_std: float | None = 0.001  # gaussian filler of the branches, as published; None: MSRA
@@ -162,6 +163,8 @@ class Settings:
                 )
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"window is {self.window}, expected an odd number from 3 on")
+        if len(self.scale) != 2:
+            raise ValueError(f"scale is {self.scale}, expected two factors, such as 0.5,2")
         if len({self.stages[f"pretrain_phase{phase}"].batch_size for phase in (1, 2)}) > 1:
             raise ValueError("the phases of pretrain have one net, expected one batch_size")
         for name, stage in self.stages.items():
@@ -364,6 +367,7 @@ def with_variant(net, name, change):
 
 def training_data(n, s, stage):
     """n.data and n.label: random crops of the training split."""
+    scale = {} if s.scale == (1, 1) else dict(scale_min=s.scale[0], scale_max=s.scale[1])
     n.data, n.label = L.SegData(
         ntop=2,
         include=dict(phase=caffe.TRAIN),
@@ -373,6 +377,7 @@ def training_data(n, s, stage):
         crop_size=s.crop_size,
         mirror=True,
         shuffle=True,
+        **scale,
         mean_value=MEAN_BGR,
         ignore_label=IGNORE_LABEL,
         num_classes=s.num_classes,
@@ -390,8 +395,8 @@ def training_net(n, name, s):
         data.label_source = f"{s.data}/{s.test_split}/labels"
         data.batch_size = 1
         data.crop_size = s.test_size
-        data.ClearField("mirror")
-        data.ClearField("shuffle")
+        for field_name in ("mirror", "shuffle", "scale_min", "scale_max"):
+            data.ClearField(field_name)
 
     net = n.to_proto()
     net.name = name
@@ -681,9 +686,9 @@ def _parse(kind, name, text):
     """Return text as the value of a field of the dataclass `kind`."""
     types = {f.name: f.type for f in fields(kind) if f.type not in (dict, Path)}
     expected = types[_known(name, types)]
-    if expected is tuple:
-        return tuple(int(part) for part in text.split(",") if part)
     options = typing.get_args(expected) or (expected,)  # of int | None: int and NoneType
+    if typing.get_origin(expected) is tuple:
+        return tuple(options[0](part) for part in text.split(",") if part)
     if NoneType in options and text == "none":
         return None
     return options[0](text)
