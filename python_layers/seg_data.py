@@ -14,10 +14,12 @@ import io
 from typing import NamedTuple
 
 import cv2
-import lmdb
 import numpy as np
-from caffe.proto.caffe_pb2 import Datum
 from PIL import Image
+
+from gcrf.images import decode_image
+from gcrf.label_maps import IGNORE_LABEL
+from gcrf.records import RecordReader
 
 ORDER, ROW, COLUMN, MIRROR, SKIP, SCALE = range(6)  # p in Eq. (1)
 SCALE_ONE = 65536  # factors are in units of 1 / 65536
@@ -101,7 +103,7 @@ def resize_label(label, size):
     return label[np.ix_(rows, columns)]
 
 
-def crop_and_mirror(image, label, crop_size, window, *, mean=0, ignore_label=255):
+def crop_and_mirror(image, label, crop_size, window, *, mean=0, ignore_label=IGNORE_LABEL):
     """Return the crop (data, label) of an image and its label map.
 
     image: (H, W, 3) uint8, BGR; label: (H, W) uint8; crop_size: in pixels, 0 for the whole image;
@@ -124,30 +126,12 @@ def crop_and_mirror(image, label, crop_size, window, *, mean=0, ignore_label=255
     return data, classes
 
 
-def decode_image(encoded):
-    """Return the pixels of an encoded image, (H, W, 3) uint8, BGR."""
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))[:, :, ::-1]
-
-
 def decode_label(encoded):
     """Return the classes of an encoded label map, (H, W) uint8; raise ValueError for others."""
     with Image.open(io.BytesIO(encoded)) as label:
         if label.format != "PNG" or label.mode != "L":
             raise ValueError(f"a {label.format} of mode {label.mode}, expected a greyscale PNG")
         return np.asarray(label)
-
-
-class Records:
-    """The encoded files of an LMDB of Datum messages, by key."""
-
-    def __init__(self, source):
-        """Open the LMDB in the folder source."""
-        self.transaction = lmdb.open(source, readonly=True, lock=False).begin()
-        self.keys = [key for key, _ in self.transaction.cursor()]
-
-    def read(self, key):
-        """Return the bytes of the encoded file."""
-        return Datum.FromString(self.transaction.get(key)).data
 
 
 class SegDataStream:
@@ -160,8 +144,8 @@ class SegDataStream:
     def __init__(self, parameters, train=True, solver_rank=0, solver_count=1):
         """Open the databases; raise ValueError unless they have the same keys."""
         self.parameters, self.train = parameters, train
-        self.images = Records(parameters.image_source)
-        self.labels = Records(parameters.label_source)
+        self.images = RecordReader(parameters.image_source)
+        self.labels = RecordReader(parameters.label_source)
         if self.images.keys != self.labels.keys:
             sources = f"{parameters.image_source} and {parameters.label_source}"
             raise ValueError(f"the keys of {sources} differ, expected the same")
@@ -190,8 +174,8 @@ class SegDataStream:
         if p.shuffle:
             record = int(epoch_order(p.seed, epoch, len(self.images.keys))[place])
         key = self.images.keys[record]
-        image = decode_image(self.images.read(key))
-        label = decode_label(self.labels.read(key))
+        image = decode_image(self.images.read(key).data)
+        label = decode_label(self.labels.read(key).data)
         window = choose_window(
             label.shape,
             p.crop_size,

@@ -33,4 +33,4 @@ def test_no_records_are_refused():
     """Nothing to measure is an error of usage."""
     process = run("--records", "0")
     assert process.returncode == 2
-    assert "must be at least 1" in process.stderr
+    assert "--records: 0 is below 1" in process.stderr

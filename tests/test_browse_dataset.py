@@ -10,11 +10,11 @@ from caffe.proto import caffe_pb2
 from PIL import Image
 from small_voc import make_label_map, make_photo, write_voc
 
-from gcrf import label_maps, records, voc
+from gcrf import drawing, label_maps, records, voc
 from gcrf.nets import MEAN_BGR
 from python_layers import seg_data
 
-CELL, LINE = browse_dataset.CELL, browse_dataset.LINE
+CELL, LINE, ENTRY = browse_dataset.CELL, drawing.LINE, drawing.ENTRY
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_crop_is_the_layers_own(split, crop_size, seed):
         crop, crop_label = browse_dataset.crop_as_layer(*sample, crop_size, seed, record)
         np.testing.assert_array_equal(crop_label, labels[0, 0])
         expected = data[0].transpose(1, 2, 0) + MEAN_BGR
-        np.testing.assert_allclose(crop[:, :, ::-1], expected, atol=0.5)
+        np.testing.assert_allclose(crop, expected, atol=0.5)
 
 
 def test_ignored_pixels_are_white_and_the_background_keeps_the_photograph():
@@ -70,7 +70,9 @@ def test_ignored_pixels_are_white_and_the_background_keeps_the_photograph():
     image, label, overlay, _, _ = browse_dataset.draw_record(photo, label_map, 33, 1, 0)
     np.testing.assert_array_equal(image, photo)
     assert (label[label_map == 255] == 255).all()
-    np.testing.assert_array_equal(label[label_map == 7], voc.palette()[label_map[label_map == 7]])
+    np.testing.assert_array_equal(
+        label[label_map == 7], voc.palette()[label_map[label_map == 7], ::-1]
+    )
     np.testing.assert_array_equal(overlay[label_map == 0], photo[label_map == 0])
     half = photo[label_map == 255].astype(int) / 2 + 127.5
     np.testing.assert_allclose(overlay[label_map == 255], half, atol=1)
@@ -95,13 +97,13 @@ def test_the_sheet_has_a_row_a_record_and_a_legend_of_their_classes(split, tmp_p
     for key in labels.keys:
         seen |= set(np.unique(label_maps.read_label_map(labels.read(key).data)).tolist())
     legend_top = LINE + 5 * (LINE + CELL)
-    legend_columns = 5 * CELL // browse_dataset.ENTRY
+    legend_columns = 5 * CELL // ENTRY
     lines = -(-len(seen) // legend_columns)
     assert sheet.shape == (legend_top + lines * LINE, 5 * CELL, 3)
     for number, index in enumerate(sorted(seen)):
         row, column = divmod(number, legend_columns)
-        swatch = sheet[legend_top + row * LINE + LINE // 2, column * browse_dataset.ENTRY + 14]
-        np.testing.assert_array_equal(swatch, browse_dataset.colour(np.uint8(index)))
+        swatch = sheet[legend_top + row * LINE + LINE // 2, column * ENTRY + 14]
+        np.testing.assert_array_equal(swatch, drawing.rgb(drawing.colour(np.uint8(index))))
 
 
 def test_more_records_than_there_are_show_all_and_a_jpeg_will_do(split, tmp_path):
@@ -119,11 +121,13 @@ def test_a_label_without_a_name_stands_out(split, tmp_path, monkeypatch):
     del labels
     replace_record(split / "labels", key, cv2.imencode(".png", wrong)[1].tobytes())
     legends = []
-    draw_sheet = browse_dataset.draw_sheet
+    sheet = drawing.sheet
     monkeypatch.setattr(
-        browse_dataset,
-        "draw_sheet",
-        lambda rows, legend: legends.append(legend) or draw_sheet(rows, legend),
+        drawing,
+        "sheet",
+        lambda titles, rows, legend, cell: (
+            legends.append(legend) or sheet(titles, rows, legend, cell)
+        ),
     )
     assert browse(split, tmp_path / "a.png") == 0
     assert (99, "no class!") in legends[0]

@@ -2,11 +2,11 @@
 
 import compare
 import numpy as np
-from eval import SUBMISSION
 from PIL import Image
 from small_voc import write_voc
 
 from gcrf import voc
+from gcrf.runs import SUBMISSION
 
 
 def test_each_column_shows_its_own_label_maps(tmp_path):

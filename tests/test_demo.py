@@ -98,8 +98,8 @@ def test_two_demos_in_one_folder_are_refused(tmp_path, capsys):
 
 
 def test_sigterm_ends_the_step_too(tmp_path):
-    code = "import pathlib, sys, signal, demo, test_demo\n"
-    code += "signal.signal(signal.SIGTERM, demo._terminate)\n"
+    code = "import pathlib, test_demo\n"
+    code += "from gcrf import cli\ncli.raise_on_sigterm()\n"
     code += "steps = {'sleep': ['sh', '-c', 'echo $$; exec sleep 60']}\n"
     code += f"test_demo.run_steps(pathlib.Path({str(tmp_path)!r}), steps)"
     with subprocess.Popen(

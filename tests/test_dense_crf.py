@@ -7,11 +7,11 @@ import cv2
 import dense_crf as tool
 import numpy as np
 import pytest
-from dense_crf import NO_CHANGE, Parameters
 from small_voc import image_path, label_path, make_photo, write_voc
 from tiny_nets import write_deploy_nets
 
-from gcrf import label_maps
+from gcrf import dense_crf, label_maps, pools
+from gcrf.dense_crf import NO_CHANGE, Parameters, load, refine, save, tune
 from gcrf.scores import confusion_matrix, measure
 from gcrf.segmenter import UNARY, Segmenter, labels
 
@@ -21,7 +21,7 @@ IDS = [f"2007_{number:06d}" for number in range(6)]
 
 @pytest.fixture(scope="module")
 def pool():
-    with tool.worker_processes() as processes:
+    with pools.worker_processes() as processes:
         yield processes
 
 
@@ -38,7 +38,7 @@ def two_regions(seed, error=0.3, contrast=100, size=(24, 32)):
 
 def test_without_weights_the_labels_are_the_unarys():
     probabilities, image, _ = two_regions(0)
-    found = tool.refine(probabilities, image, replace(PARAMETERS, **zero("smoothness appearance")))
+    found = refine(probabilities, image, replace(PARAMETERS, **zero("smoothness appearance")))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, labels(probabilities))
 
@@ -50,14 +50,14 @@ def zero(kernels):
 def test_a_weight_of_nearly_0_is_nearly_no_kernel():
     probabilities, image, _ = two_regions(0)
     weak = replace(PARAMETERS, smoothness_weight=1e-6, appearance_weight=1e-6)
-    np.testing.assert_array_equal(tool.refine(probabilities, image, weak), labels(probabilities))
+    np.testing.assert_array_equal(refine(probabilities, image, weak), labels(probabilities))
 
 
 def test_two_noisy_regions_are_cleaned_by_their_colours():
     probabilities, image, truth = two_regions(1)
     assert 0.6 < np.mean(labels(probabilities) == truth) < 0.8
-    np.testing.assert_array_equal(tool.refine(probabilities, image, PARAMETERS), truth)
-    blind = tool.refine(probabilities, np.zeros_like(image), PARAMETERS)
+    np.testing.assert_array_equal(refine(probabilities, image, PARAMETERS), truth)
+    blind = refine(probabilities, np.zeros_like(image), PARAMETERS)
     assert np.mean(blind == truth) < 0.95  # the image is what draws the border
 
 
@@ -67,16 +67,16 @@ def test_a_single_wrong_pixel_goes_with_its_neighbours_by_smoothness_alone():
     probabilities[:, 4, 4] = 0.6, 0.4
     image = make_photo(np.random.default_rng(0), 9, 9)
     assert labels(probabilities)[4, 4] == 0
-    found = tool.refine(probabilities, image, replace(PARAMETERS, **zero("appearance")))
+    found = refine(probabilities, image, replace(PARAMETERS, **zero("appearance")))
     np.testing.assert_array_equal(found, np.ones((9, 9)))
 
 
 def test_every_number_of_iterations_is_as_if_run_alone():
     probabilities, image, _ = two_regions(2)
     parameters = Parameters(1, 2, 1, 9, 9, 7)
-    together = tool._refine(probabilities, image, parameters, [1, 2, 7])
+    together = dense_crf._refine(probabilities, image, parameters, [1, 2, 7])
     for iterations, found in zip([1, 2, 7], together, strict=True):
-        alone = tool.refine(probabilities, image, replace(parameters, iterations=iterations))
+        alone = refine(probabilities, image, replace(parameters, iterations=iterations))
         np.testing.assert_array_equal(found, alone)
     assert (together[0] != together[2]).any()
 
@@ -84,12 +84,12 @@ def test_every_number_of_iterations_is_as_if_run_alone():
 def test_another_size_of_image_is_refused():
     probabilities, image, _ = two_regions(0)
     with pytest.raises(ValueError, match=r"image is uint8 \(24, 31, 3\), expected uint8 \(24, 32"):
-        tool.refine(probabilities, image[:, 1:], PARAMETERS)
+        refine(probabilities, image[:, 1:], PARAMETERS)
 
 
 def test_parameters_survive_a_file(tmp_path):
-    tool.save(tmp_path / "a.json", PARAMETERS, {"seed": 7})
-    assert tool.load(tmp_path / "a.json") == PARAMETERS
+    save(tmp_path / "a.json", PARAMETERS, {"seed": 7})
+    assert load(tmp_path / "a.json") == PARAMETERS
     assert json.loads((tmp_path / "a.json").read_text())["tuning"] == {"seed": 7}
 
 
@@ -116,7 +116,7 @@ def test_a_bad_file_is_explained(content, message, tmp_path):
         content = json.dumps({"parameters": asdict(PARAMETERS) | content})
     path.write_text(content)
     with pytest.raises(ValueError) as error:
-        tool.load(path)
+        load(path)
     assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
 
 
@@ -124,27 +124,27 @@ def test_the_search_finds_what_cleans_the_unary_where_published_parameters_spoil
     cases = [two_regions(seed, error=0.4, contrast=2) for seed in range(4)]
 
     def mean_iou_with(parameters):
-        matrices = [confusion_matrix(t, tool.refine(p, i, parameters), 2) for p, i, t in cases]
+        matrices = [confusion_matrix(t, refine(p, i, parameters), 2) for p, i, t in cases]
         return measure(sum(matrices))["mean_iou"]
 
-    before = tool.unary_mean_iou(cases)
+    before = dense_crf.unary_mean_iou(cases)
     assert 40 < before < 45
-    for candidate in tool.PUBLISHED:
-        assert max(mean_iou_with(Parameters(*candidate, stop)) for stop in tool.STOPS) < before
-    parameters, mean_iou = tool.tune(cases, 1, pool)
+    for candidate in dense_crf.PUBLISHED:
+        assert max(mean_iou_with(Parameters(*candidate, stop)) for stop in dense_crf.STOPS) < before
+    parameters, mean_iou = tune(cases, 1, pool)
     assert mean_iou == mean_iou_with(parameters) and mean_iou > 95
-    assert tool.tune(cases, 1, pool) == (parameters, mean_iou)
-    assert tool.tune(cases, 2, pool)[0] != parameters
+    assert tune(cases, 1, pool) == (parameters, mean_iou)
+    assert tune(cases, 2, pool)[0] != parameters
 
 
 def test_the_search_leaves_alone_what_a_crf_only_spoils(pool):
     probabilities, image, _ = two_regions(0)
     cases = [(probabilities, image, labels(probabilities))]  # the unary is right everywhere
-    assert tool.tune(cases, 1, pool) == (NO_CHANGE, 100)
+    assert tune(cases, 1, pool) == (NO_CHANGE, 100)
 
 
 def test_the_progress_bar_ends_full(pool, capsys):
-    tool.tune([two_regions(seed) for seed in range(5)], 1, pool)
+    tune([two_regions(seed) for seed in range(5)], 1, pool)
     last = capsys.readouterr().err.rpartition("\r")[2]
     runs = 40 * 2 + 12 * 1 + 4 * 2 + 6 * 5  # on 2 of 5 cases, then on 3, then on all
     assert f"{runs}/{runs}" in last
@@ -181,9 +181,7 @@ def test_the_command_tunes_on_the_unary_of_the_net(network, command, tmp_path, c
     for image_id in order[:4]:
         image = cv2.imread(str(image_path(tmp_path / "VOC", image_id)))
         truth = label_maps.read_label_map(label_path(tmp_path / "VOC", image_id).read_bytes())
-        found = tool.refine(
-            segmenter.scores(image, [UNARY])[0], image, tool.load(tmp_path / "out.json")
-        )
+        found = refine(segmenter.scores(image, [UNARY])[0], image, load(tmp_path / "out.json"))
         total = total + confusion_matrix(truth, found, 21)
     assert measure(total)["mean_iou"] == pytest.approx(tuning["mean_iou"])
 

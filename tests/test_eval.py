@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import dense_crf
 import eval as tool
 import numpy as np
 import pytest
-from dense_crf import Parameters
 from small_voc import encode, image_path, label_path, make_photo, write_voc
 from tiny_nets import write_deploy_nets
 
-from gcrf import label_maps
+from gcrf import dense_crf, label_maps
+from gcrf.dense_crf import Parameters
+from gcrf.runs import RESULTS, SUBMISSION
 from gcrf.scores import confusion_matrix, measure
 from gcrf.segmenter import UNARY, Segmenter
 
@@ -57,7 +57,7 @@ def test_results_are_those_of_the_saved_predictions(network, root, tmp_path, cap
     options += ["--dense-crf", str(dense_crf_file(tmp_path))]
     assert tool.main(arguments(network, root, *options)) == 0
     assert list(results(out)) == ["network", "unary", "unary_dense_crf"]
-    for name, folder in tool.RESULTS.items():
+    for name, folder in RESULTS.items():
         saved = out / folder / "VOC2012/Segmentation/comp6_test_cls"
         assert sorted(path.name for path in saved.iterdir()) == [f"{name}.png" for name in IDS]
         total = 0
@@ -85,7 +85,7 @@ def test_predictions_are_the_segmenters(network, root, tmp_path):
         == 0
     )
     image = cv2.imread(str(image_path(root, IDS[3])))
-    path = tmp_path / "out/results" / tool.SUBMISSION / f"{IDS[3]}.png"
+    path = tmp_path / "out/results" / SUBMISSION / f"{IDS[3]}.png"
     expected = Segmenter(network[1], network[3]).predict(image)
     np.testing.assert_array_equal(label_maps.read_label_map(path.read_bytes()), expected)
 
@@ -97,7 +97,7 @@ def test_the_dense_crf_refines_the_averaged_unary(network, root, tmp_path):
     image = cv2.imread(str(image_path(root, IDS[3])))
     unary = Segmenter(network[1], network[3], mirror=True).scores(image, [UNARY])[0]
     expected = dense_crf.refine(unary, image, dense_crf.load(path))
-    saved = tmp_path / "out/results_unary_dense_crf" / tool.SUBMISSION / f"{IDS[3]}.png"
+    saved = tmp_path / "out/results_unary_dense_crf" / SUBMISSION / f"{IDS[3]}.png"
     np.testing.assert_array_equal(label_maps.read_label_map(saved.read_bytes()), expected)
 
 

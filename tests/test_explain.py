@@ -10,7 +10,7 @@ import pytest
 from small_voc import encode, make_photo
 from tiny_nets import write_deploy_nets
 
-from gcrf import voc
+from gcrf import drawing, voc
 from gcrf.segmenter import UNARY, Segmenter, labels
 from python_layers import gmf, similarity
 
@@ -140,7 +140,7 @@ def test_the_figure_shows_each_neighbour_at_its_place(network, photo):
 
 def test_compatibility_is_drawn_with_its_numbers():
     C = np.array([[1, -0.25, 0], [-0.25, 2, -0.001], [0, -0.001, 1]])
-    axes = explain.compatibility_figure(C, ["sky", "road", "car"]).axes[0]
+    axes = drawing.compatibility_figure(C, ["sky", "road", "car"]).axes[0]
     texts = "1.00 -0.25 0.00 -0.25 2.00 0.00 0.00 0.00 1.00"
     assert " ".join(text.get_text() for text in axes.texts) == texts
     assert [label.get_text() for label in axes.get_yticklabels()] == ["sky", "road", "car"]

@@ -8,6 +8,9 @@ import plot_training
 import pytest
 from test_training_log import CSV, LOG
 
+from gcrf import drawing
+from gcrf.runs import read_run
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -23,7 +26,7 @@ def lines(axes):
 
 
 def test_each_panel_shows_its_column(run):
-    figure = plot_training.training_figure(run)
+    figure = drawing.training_figure(read_run(run))
     loss, _, rate, _, score, no_score = figure.axes
     assert loss.get_title() == "unary"
     assert lines(loss) == {"training": [[0, 2], [20, 1e-5]], "validation": [[10, 1.75]]}
@@ -39,7 +42,7 @@ def test_mean_iou_takes_the_place_of_accuracy(run):
         folder.mkdir(parents=True)
         results = {"network": {"mean_iou": network}, "unary": {"mean_iou": 25}}
         (folder / "results.json").write_text(json.dumps(results))
-    score = plot_training.training_figure(run).axes[4]
+    score = drawing.training_figure(read_run(run)).axes[4]
     assert score.get_ylabel() == "mean IoU, per cent"
     assert lines(score) == {"network": [[20, 30], [100, 31.5]], "unary": [[20, 25], [100, 25]]}
 

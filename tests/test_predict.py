@@ -51,6 +51,17 @@ def test_label_map_overlay_and_probabilities(network, photos, tmp_path):
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=0.01)
 
 
+def test_the_overlay_has_the_colours_of_the_classes(network, tmp_path, monkeypatch):
+    aeroplane = 1  # dark red
+    monkeypatch.setattr(
+        predict, "labels", lambda scores: np.full(scores.shape[1:], aeroplane, np.uint8)
+    )
+    Image.new("RGB", (64, 48), (100, 50, 200)).save(tmp_path / "photo.png")
+    assert run(network, tmp_path / "out", tmp_path / "photo.png") == 0
+    overlay = np.asarray(Image.open(tmp_path / "out/photo_overlay.jpg"))  # red, green, blue
+    np.testing.assert_allclose(overlay[24, 32], ((100 + 128) / 2, 50 / 2, 200 / 2), atol=3)
+
+
 def test_a_folder_or_a_glob_names_many(network, photos, tmp_path):
     assert run(network, tmp_path / "folder", photos) == 0
     assert run(network, tmp_path / "glob", photos / "*1.png", photos / "photo1.png") == 0
@@ -64,7 +75,7 @@ def test_what_is_no_image_is_named_and_the_rest_go_on(network, photos, tmp_path,
     (photos / "b.jpg").write_bytes(data[: len(data) // 2])
     assert run(network, tmp_path / "out", photos) == 1
     errors = capsys.readouterr().err
-    assert f"predict: {photos / 'a.jpg'}: cannot identify" in errors
+    assert f"predict: {photos / 'a.jpg'}: no image that can be decoded" in errors
     assert f"predict: {photos / 'b.jpg'}: " in errors and "2 of 4 files are bad" in errors
     assert names(tmp_path / "out") == [
         f"photo{number}{end}" for number in (0, 1) for end in (".png", "_overlay.jpg")

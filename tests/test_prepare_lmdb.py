@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import benchmark_data
+import benchmark_photos
 import caffe
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ from caffe.proto import caffe_pb2
 from PIL import Image
 from small_voc import encode, image_path, label_path, make_label_map, make_photo, write_voc
 
-from gcrf import label_maps, records, voc
+from gcrf import images, label_maps, records, voc
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "tools/prepare_lmdb.py"
@@ -140,7 +140,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(root, capsys):
 def exif_turned(pixels):
     """Return a JPEG that asks its reader to turn it by 90 degrees."""
     exif = Image.Exif()
-    exif[prepare_lmdb.EXIF_ORIENTATION] = 6
+    exif[images.EXIF_ORIENTATION] = 6
     return encode(pixels, "JPEG", exif=exif)
 
 
@@ -407,8 +407,8 @@ def test_real_photographs_of_voc_are_stored_with_the_labels_drawn_for_them(real_
 def test_train_aug_is_prepared_in_a_minute(tmp_path, capsys):
     """10582 samples of VOC's size and number of bytes, on four cores or fewer."""
     random = np.random.default_rng(0)
-    photos = [benchmark_data.make_photo(random) for _ in range(100)]
-    maps = [benchmark_data.make_label(random) for _ in range(100)]
+    photos = [benchmark_photos.make_photo(random) for _ in range(100)]
+    maps = [benchmark_photos.make_label(random) for _ in range(100)]
     root = tmp_path / "voc"
     ids = [f"2008_{number:06d}" for number in range(10582)]
     write_voc(root, {})

@@ -10,12 +10,12 @@ import cv2
 import eval as eval_tool
 import numpy as np
 import pytest
-import report
+import report as command
 from PIL import Image
 from small_voc import write_voc
 from tiny_nets import write_deploy_nets
 
-from gcrf import label_maps
+from gcrf import label_maps, report
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
 from gcrf.scores import measure
 
@@ -105,7 +105,7 @@ def folders(tmp_path_factory):
 def run(folder, *options):
     """Return the exit code of the command, with its files in folder."""
     arguments = [folder / "run", "--eval", folder / "eval", "--unary", folder / "eval"]
-    return report.main([*map(str, arguments), "--output", str(folder / "report.html"), *options])
+    return command.main([*map(str, arguments), "--output", str(folder / "report.html"), *options])
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """tools/score_snapshots.py: the mean IoU of every snapshot of a run."""
 
-import plot_training
 import score_snapshots
 from small_voc import write_voc
 from tiny_nets import random_net, replace
 
-from gcrf import nets
+from gcrf import nets, runs
 
 
 def test_each_snapshot_is_scored_once(tmp_path, capsys):
@@ -19,7 +18,7 @@ def test_each_snapshot_is_scored_once(tmp_path, capsys):
     command = [str(tmp_path), "--root", str(tmp_path / "VOC")]
     assert score_snapshots.main(command) == 0
     printed = capsys.readouterr().out
-    points = plot_training.read_scores(tmp_path, "unary")["network"]
+    points = runs.read_scores(tmp_path, "unary")["network"]
     assert printed == "".join(
         f"unary {i}: mean IoU of network {score:.2f}\n" for i, score in points
     )

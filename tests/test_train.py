@@ -17,7 +17,7 @@ import pytest
 import train
 from tiny_nets import write_split
 
-from gcrf import nets
+from gcrf import nets, training
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
 
 STAGES = list(nets.SMALL.stages)
@@ -30,13 +30,14 @@ ENDS = {
 # train.py with nets thin enough for a test: folder, data, iterations of a stage, and stages.
 RUN = """
 import pathlib, signal, sys
-import test_train, train
-signal.signal(signal.SIGTERM, train._interrupt)
+import test_train
+from gcrf import cli, training
+cli.raise_on_sigterm()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
 folder, data, max_iter, *stages = sys.argv[1:]
 folder = pathlib.Path(folder)
 settings = test_train.tiny(folder, pathlib.Path(data), max_iter=int(max_iter))
-train.train(settings, folder, stages)
+sys.exit(cli.run("train", training.train, settings, folder, stages, stopped="stopped here"))
 """
 
 
@@ -79,7 +80,7 @@ def data(tmp_path_factory):
 def trained(tmp_path_factory, data):
     """The folder of an unbroken run of all stages."""
     folder = tmp_path_factory.mktemp("trained")
-    train.train(tiny(folder, data), folder, STAGES)
+    training.train(tiny(folder, data), folder, STAGES)
     return folder
 
 
@@ -153,7 +154,7 @@ def test_a_run_killed_in_each_stage_resumes_and_completes(tmp_path, data):
     for stage in STAGES:
         with started(tmp_path, data, *STAGES) as process:
             # the first whole one: half of one is made anew, which is another test
-            wait_for(lambda: train.last_snapshot(settings, stage)[0], process)  # noqa: B023
+            wait_for(lambda: training.last_snapshot(settings, stage)[0], process)  # noqa: B023
         assert not (snapshots / f"{stage}_iter_{MAX_ITER}.solverstate").exists(), "killed too late"
     with started(tmp_path, data, *STAGES) as process:
         assert process.wait() == 0, process.communicate()[1]
@@ -167,7 +168,7 @@ def test_a_run_killed_in_each_stage_resumes_and_completes(tmp_path, data):
 
 
 def test_a_row_is_on_disk_when_a_snapshot_starts(tmp_path):
-    progress = train.Progress(tmp_path / "unary.csv", "unary", 0, MAX_ITER)
+    progress = training.TrainingProgress(tmp_path / "unary.csv", "unary", 0, MAX_ITER)
     progress.read("I0 solver.cpp:239] Iteration 0 (1 iter/s, 1s/20 iters), loss = 2")
     progress.read("I0 solver.cpp:464] Snapshotting to binary proto file unary_iter_10.caffemodel")
     assert iterations(tmp_path, "unary") == [0]
@@ -182,9 +183,10 @@ def test_a_stopped_run_leaves_a_snapshot_of_its_last_iteration(tmp_path, data, n
     with started(tmp_path, data, "unary", max_iter=endless) as process:
         wait_for((tmp_path / "snapshots" / f"unary_iter_{INTERVAL}.solverstate").exists, process)
         process.send_signal(number)
-        assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+        assert "train: stopped here" in process.communicate(timeout=60)[1]
+        assert process.returncode == 130
     assert "Optimization stopped early" in (tmp_path / "unary.log").read_text()
-    iteration, _ = train.last_snapshot(tiny(tmp_path, data), "unary")
+    iteration, _ = training.last_snapshot(tiny(tmp_path, data), "unary")
     assert INTERVAL <= iteration < endless
 
 
@@ -192,7 +194,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path, data):
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError, match="another run is training"):
-            train.train(tiny(tmp_path, data), tmp_path, ["unary"])
+            training.train(tiny(tmp_path, data), tmp_path, ["unary"])
 
 
 def test_caffe_that_outlives_the_tool_keeps_the_folder_locked(tmp_path, data):
@@ -202,12 +204,12 @@ def test_caffe_that_outlives_the_tool_keeps_the_folder_locked(tmp_path, data):
         process.kill()
         process.wait()
         with pytest.raises(BlockingIOError, match="another run is training"):
-            train.train(tiny(tmp_path, data), tmp_path, ["unary"])
+            training.train(tiny(tmp_path, data), tmp_path, ["unary"])
 
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(trained, tmp_path, data):
-    train.train(tiny(tmp_path, data), tmp_path, STAGES)
+    training.train(tiny(tmp_path, data), tmp_path, STAGES)
     name = f"snapshots/finetune_iter_{MAX_ITER}.caffemodel"
     once, twice = read_caffemodel(trained / name), read_caffemodel(tmp_path / name)
     assert once.keys() == twice.keys()
@@ -218,7 +220,7 @@ def test_the_same_seed_gives_the_same_weights(trained, tmp_path, data):
 
 def test_a_complete_run_does_nothing(trained, data, capsys):
     before = {path: path.stat().st_mtime_ns for path in (trained / "snapshots").iterdir()}
-    train.train(tiny(trained, data), trained, STAGES)
+    training.train(tiny(trained, data), trained, STAGES)
     assert capsys.readouterr().err.count("complete") == len(STAGES)
     assert before == {path: path.stat().st_mtime_ns for path in (trained / "snapshots").iterdir()}
 
@@ -228,7 +230,7 @@ def halve(path):
 
 
 def drop_last_field(path):
-    state = train.caffe_pb2.SolverState.FromString(path.read_bytes())
+    state = training.caffe_pb2.SolverState.FromString(path.read_bytes())
     state.ClearField("current_step")
     path.write_bytes(state.SerializeToString())
 
@@ -254,13 +256,13 @@ def test_a_damaged_snapshot_is_passed_over(tmp_path, data, trained, suffix, dama
     for path in (trained / "snapshots").glob("unary_iter_*"):
         (tmp_path / "snapshots" / path.name).write_bytes(path.read_bytes())
     settings = tiny(tmp_path, data)
-    assert train.last_snapshot(settings, "unary")[0] == MAX_ITER
+    assert training.last_snapshot(settings, "unary")[0] == MAX_ITER
     damage(tmp_path / "snapshots" / f"unary_iter_{MAX_ITER}.{suffix}")
-    assert train.last_snapshot(settings, "unary")[0] == MAX_ITER - INTERVAL
+    assert training.last_snapshot(settings, "unary")[0] == MAX_ITER - INTERVAL
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(tmp_path):
-    progress = train.Progress(tmp_path / "unary.csv", "unary", 0, MAX_ITER)
+    progress = training.TrainingProgress(tmp_path / "unary.csv", "unary", 0, MAX_ITER)
     with pytest.raises(FloatingPointError, match="iteration 20: training diverged; lower"):
         progress.read("I0 solver.cpp:239] Iteration 20 (3.4 iter/s, 5.8s/20 iters), loss = nan")
     progress.close(finished=False)
@@ -272,25 +274,25 @@ def test_the_rows_that_a_resumed_run_repeats_are_dropped(tmp_path):
         "iteration,seconds,learning_rate,loss,test_loss,test_accuracy\n"
         "0,1.0,0.1,2,,\n20,2.0,0.1,2,,\n40,3.0,0.1,2,,\n60,4."
     )
-    train.Progress(path, "unary", 40, MAX_ITER).close(finished=False)
+    training.TrainingProgress(path, "unary", 40, MAX_ITER).close(finished=False)
     assert iterations(tmp_path, "unary") == [0, 20]
 
 
 def test_what_caffe_stops_with_is_said(tmp_path, data):
     settings = replace(tiny(tmp_path, data), num_classes=2)
     with pytest.raises(RuntimeError, match=r"stage unary: caffe failed: .*label.*unary\.log"):
-        train.train(settings, tmp_path, ["unary"])
+        training.train(settings, tmp_path, ["unary"])
 
 
 def test_other_options_in_the_same_folder_are_refused(trained, data):
     settings = replace(tiny(trained, data), window=7)
     with pytest.raises(ValueError, match="options of the first run"):
-        train.train(settings, trained, STAGES)
+        training.train(settings, trained, STAGES)
 
 
 def test_a_stage_needs_the_one_before_it(tmp_path, data):
     with pytest.raises(FileNotFoundError, match="run stage unary first"):
-        train.train(tiny(tmp_path, data), tmp_path, ["pretrain_phase1"])
+        training.train(tiny(tmp_path, data), tmp_path, ["pretrain_phase1"])
 
 
 def test_a_stage_under_a_started_one_is_not_trained_again(tmp_path, data, trained):
@@ -298,7 +300,7 @@ def test_a_stage_under_a_started_one_is_not_trained_again(tmp_path, data, traine
     for path in (trained / "snapshots").glob("finetune_iter_*"):
         (tmp_path / "snapshots" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="stage finetune has started, but unary"):
-        train.train(tiny(tmp_path, data), tmp_path, STAGES)
+        training.train(tiny(tmp_path, data), tmp_path, STAGES)
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from browse_dataset import colour
-from eval import SUBMISSION
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from plot_training import FORMATS
 
-from gcrf import atomic, voc
-from gcrf.inputs import read_image, read_truth
+from gcrf import cli, drawing, voc
+from gcrf.images import read_image, read_truth
 from gcrf.label_maps import IGNORE_LABEL
+from gcrf.runs import SUBMISSION
 
 CELL = 1.9  # inches, the width and height of a picture
 
@@ -39,24 +36,16 @@ def comparison_figure(root, ids, predictions, label_folder="SegmentationClass"):
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title)
     for row, image_id in zip(grid, ids, strict=True):
-        sample = voc.Sample(
-            image_id,
-            root / "JPEGImages" / f"{image_id}.jpg",
-            root / label_folder / f"{image_id}.png",
-        )
-        maps = [read_truth(sample)]
+        sample = voc.sample(root, image_id, label_folder)
+        maps = [read_truth(sample.label)]
         for folder in predictions.values():
-            maps.append(read_truth(sample._replace(label=folder / SUBMISSION / f"{image_id}.png")))
+            maps.append(read_truth(folder / SUBMISSION / f"{image_id}.png"))
         occurring.update(*(np.unique(label_map).tolist() for label_map in maps))
-        pictures = [read_image(sample)[:, :, ::-1], *map(colour, maps)]
+        pictures = [read_image(sample.image), *map(drawing.colour, maps)]
         for axes, picture in zip(row, pictures, strict=True):
-            axes.imshow(picture, interpolation="nearest")
+            axes.imshow(drawing.rgb(picture), interpolation="nearest")
             axes.set_axis_off()
-    patches = [
-        Patch(facecolor=colour(np.uint8(label)) / 255, edgecolor="black", label=names[label])
-        for label in sorted(occurring)
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(titles), frameon=False)
+    drawing.add_legend(figure, occurring, names, columns=len(titles))
     return figure
 
 
@@ -68,27 +57,21 @@ def column(text):
     return name, Path(folder)
 
 
+def compare(args):
+    """Draw what the arguments name; raise OSError or ValueError for what is wrong."""
+    figure = comparison_figure(args.root, args.ids, dict(args.predictions))
+    drawing.save(figure, args.output, dpi=90)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="data set in VOC's layout")
     parser.add_argument("--ids", nargs="+", required=True, metavar="ID", help="of the images")
     parser.add_argument(
         "--predictions", type=column, nargs="+", required=True, metavar="NAME=FOLDER"
     )
-    parser.add_argument("--output", type=Path, required=True, help=f"picture: {' '.join(FORMATS)}")
-    args = parser.parse_args(argv)
-    if args.output.suffix not in FORMATS:
-        parser.error(f"--output is {args.output}, expected a name ending with {' '.join(FORMATS)}")
-    try:
-        figure = comparison_figure(args.root, args.ids, dict(args.predictions))
-        with atomic.new_file(args.output) as partial:
-            figure.savefig(partial, dpi=90)
-    except (OSError, ValueError) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
-    return 0
+    cli.add_picture(parser)
+    return cli.run("compare", compare, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

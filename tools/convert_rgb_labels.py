@@ -6,7 +6,6 @@ A colour that is not in the table stops the run; white, or VOC's void colour, be
 OUT appears only when all of it is done. Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from gcrf import atomic, label_maps, voc
+from gcrf import atomic, cli, label_maps, voc
 
 WHITE = (255, 255, 255)
 
@@ -53,10 +52,24 @@ def read_colours(path):
     return colours.astype(np.uint8)
 
 
+def convert(args):
+    """Convert what the arguments name; raise OSError or ValueError for what is wrong."""
+    colours = read_colours(args.colours) if args.colours else voc.palette()[: len(voc.CLASSES)]
+    paths = sorted(args.labels.glob("*.png"))
+    if not paths:
+        raise ValueError(f"{args.labels}: no PNG files in this folder; correct --labels")
+    with atomic.new_folder(args.out) as out:
+        for path in tqdm(paths, unit="file"):
+            try:
+                label_map = index_colours(np.asarray(Image.open(path).convert("RGB")), colours)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{path}: {error}") from error
+            data = label_maps.encode_palette_png(label_map, voc.palette())
+            (out / path.name).write_bytes(data)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--labels", type=Path, required=True, help="folder of coloured PNGs")
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
     parser.add_argument(
@@ -64,24 +77,7 @@ def main(argv=None):
         type=Path,
         help='text file, a line "red green blue" a class (default: the 21 classes of VOC)',
     )
-    args = parser.parse_args(argv)
-    path = args.labels
-    try:
-        colours = read_colours(args.colours) if args.colours else voc.palette()[: len(voc.CLASSES)]
-        paths = sorted(args.labels.glob("*.png"))
-        if not paths:
-            raise ValueError("no PNG files in this folder; correct --labels")
-        with atomic.new_folder(args.out) as out:
-            for path in tqdm(paths, unit="file"):
-                image = np.asarray(Image.open(path).convert("RGB"))
-                label_map = index_colours(image, colours)
-                (out / path.name).write_bytes(
-                    label_maps.encode_palette_png(label_map, voc.palette())
-                )
-    except (OSError, ValueError) as error:
-        print(f"convert_rgb_labels: {path}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return cli.run("convert_rgb_labels", convert, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ SBD's class segmentation for the other images. The folder appears only when all 
 Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
-import argparse
 import concurrent.futures
 import functools
 import multiprocessing
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from gcrf import atomic, label_maps, voc
+from gcrf import atomic, cli, label_maps, voc
 
 
 def read_sbd_label_map(path):
@@ -57,43 +55,36 @@ def convert(path, out):
     (out / f"{path.stem}.png").write_bytes(data)
 
 
+def convert_all(args):
+    """Convert what the arguments name; raise OSError or ValueError for what is wrong."""
+    own = {path.stem: path for path in args.voc.glob("SegmentationClass/*.png")}
+    paths = [path for path in sorted(args.sbd.glob("cls/*.mat")) if path.stem not in own]
+    for found, pattern in (
+        (own, args.voc / "SegmentationClass/*.png"),
+        (paths, args.sbd / "cls/*.mat"),
+    ):
+        if not found:
+            raise ValueError(f"no files {pattern}; correct --voc or --sbd")
+    # Spawned, not forked: a forked worker would keep the lock on the folder
+    context = multiprocessing.get_context("spawn")
+    with (
+        atomic.new_folder(args.voc / "SegmentationClassAug") as out,
+        concurrent.futures.ProcessPoolExecutor(args.jobs, context) as pool,
+    ):
+        for path in own.values():
+            shutil.copyfile(path, out / path.name)
+        done = pool.map(functools.partial(convert, out=out), paths, chunksize=16)
+        for _ in tqdm(done, total=len(paths), unit="file"):
+            pass
+    print(f"{args.voc}/SegmentationClassAug: {len(own)} label maps of VOC, {len(paths)} of SBD")
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--sbd", type=Path, required=True, help="SBD's folder dataset")
     parser.add_argument("--voc", type=Path, required=True, help="folder VOCdevkit/VOC2012")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)"
-    )
-    args = parser.parse_args(argv)
-    if args.jobs < 1:
-        parser.error(f"--jobs is {args.jobs}, expected at least 1")
-    try:
-        own = {path.stem: path for path in args.voc.glob("SegmentationClass/*.png")}
-        paths = [path for path in sorted(args.sbd.glob("cls/*.mat")) if path.stem not in own]
-        for found, pattern in (
-            (own, args.voc / "SegmentationClass/*.png"),
-            (paths, args.sbd / "cls/*.mat"),
-        ):
-            if not found:
-                raise ValueError(f"no files {pattern}; correct --voc or --sbd")
-        # Spawned, not forked: a forked worker would keep the lock on the folder
-        context = multiprocessing.get_context("spawn")
-        with (
-            atomic.new_folder(args.voc / "SegmentationClassAug") as out,
-            concurrent.futures.ProcessPoolExecutor(args.jobs, context) as pool,
-        ):
-            for path in own.values():
-                shutil.copyfile(path, out / path.name)
-            done = pool.map(functools.partial(convert, out=out), paths, chunksize=16)
-            for _ in tqdm(done, total=len(paths), unit="file"):
-                pass
-    except (OSError, ValueError) as error:
-        print(f"convert_sbd: {error}", file=sys.stderr)
-        return 1
-    print(f"{args.voc}/SegmentationClassAug: {len(own)} label maps of VOC, {len(paths)} of SBD")
-    return 0
+    cli.add_jobs(parser, "processes")
+    return cli.run("convert_sbd", convert_all, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ shows. To go on after a stop, run the same command again: complete steps are ski
 Exit codes: 0 done, 1 a step failed, 2 bad usage, 130 stopped by Ctrl-C or SIGTERM.
 """
 
-import argparse
-import fcntl
 import json
 import os
 import shlex
@@ -21,11 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
-
-import report
-
-from gcrf import atomic, nets
+from gcrf import atomic, cli, nets, report
 
 ROOT = Path(__file__).resolve().parent.parent
 DENSE_CRF_IMAGES = 40  # of the training split, to tune the dense CRF on
@@ -35,10 +29,6 @@ SAVE_INTERVAL = 10  # seconds after which a step's time so far is on disk
 
 class StepError(Exception):
     """A step failed; the message says which and what to do."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which unlike Ctrl-C in a terminal goes to this process alone."""
 
 
 def make_steps(folder, settings=nets.SMALL, train_images=800, val_images=60):
@@ -140,7 +130,7 @@ def run_step(name, command, log, lock):
                 except subprocess.TimeoutExpired:
                     log.add(name, text, before + time.monotonic() - start, complete=False)
         except KeyboardInterrupt as stop:
-            if isinstance(stop, Terminated):
+            if isinstance(stop, cli.Terminated):
                 process.terminate()
             process.wait()  # tools/train.py writes a snapshot
             raise
@@ -173,12 +163,8 @@ def run(folder, steps):
     Returns the mean IoU of each method. Raises StepError, OSError or ValueError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(f"{folder}: another demo is running here: wait for it") from error
+    busy = f"{folder}: another demo is running here: wait for it"
+    with atomic.locked(folder / ".lock", busy) as lock:
         log = Log(folder / "steps.json")
         run_steps(steps, log, lock)
         evaluations = [folder / name for name in ("eval", "eval_unary", "eval_before")]
@@ -190,8 +176,6 @@ def run(folder, steps):
         with atomic.new_file(folder / "results.json") as partial:
             partial.write_text(json.dumps(mean_iou, indent=1) + "\n")
         print_summary(folder, results, sum(step["seconds"] for step in log.steps.values()))
-    finally:
-        os.close(lock)
     return mean_iou
 
 
@@ -208,28 +192,18 @@ def print_summary(folder, results, seconds):
     print(f"Time:        {report.duration(seconds)}")
 
 
-def _terminate(*_):
-    raise Terminated
-
-
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument(
         "--output", type=Path, default=Path("demo"), help="folder to work in (default: %(default)s)"
     )
     folder = parser.parse_args(argv).output
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        run(folder, make_steps(folder))
-    except (StepError, OSError, ValueError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("demo: stopped; run the same command to go on", file=sys.stderr)
-        return 130
-    return 0
+    cli.raise_on_sigterm()
+    return cli.run(
+        *("demo", run, folder, make_steps(folder)),
+        errors=[StepError],
+        stopped="stopped; run the same command to go on",
+    )
 
 
 if __name__ == "__main__":

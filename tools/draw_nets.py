@@ -7,7 +7,6 @@ Needs Graphviz (apt-get install graphviz). Exit codes: 0 drawn, 1 bad net or no 
 usage.
 """
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from gcrf import atomic
+from gcrf import atomic, cli
 from gcrf.nets import PAPER
 
 COLOURS = {"unary": "#dbe9f6", "pairwise": "#fde3cf", "gmf": "#ddf1dc"}  # else white
@@ -73,15 +72,8 @@ def dot_source(net):
     return "\n".join([*lines, "}\n"])
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    names = ("unary", "pretrain", "finetune", "deploy_unary", "deploy")
-    paths = [PAPER.output / f"{name}.prototxt" for name in names]
-    parser.add_argument("nets", type=Path, nargs="*", default=paths, help="default: the paper's")
-    parser.add_argument("--output", type=Path, default=Path("docs/nets"), help="default: docs/nets")
-    args = parser.parse_args(argv)
+def draw(args):
+    """Draw the nets of the arguments; raise OSError or ValueError for what is wrong."""
     for path in args.nets:
         try:
             net = text_format.Parse(path.read_text(), caffe_pb2.NetParameter())
@@ -90,12 +82,18 @@ def main(argv=None):
                 subprocess.run(command, input=dot_source(net), text=True, check=True)
         except FileNotFoundError as error:
             hint = "; apt-get install graphviz" if error.filename == "dot" else ""
-            print(f"draw_nets: {error}{hint}", file=sys.stderr)
-            return 1
-        except (OSError, text_format.ParseError, subprocess.CalledProcessError) as error:
-            print(f"draw_nets: {path}: {error}", file=sys.stderr)
-            return 1
-    return 0
+            raise ValueError(f"{error}{hint}") from error
+        except (text_format.ParseError, subprocess.CalledProcessError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    names = ("unary", "pretrain", "finetune", "deploy_unary", "deploy")
+    paths = [PAPER.output / f"{name}.prototxt" for name in names]
+    parser.add_argument("nets", type=Path, nargs="*", default=paths, help="default: the paper's")
+    parser.add_argument("--output", type=Path, default=Path("docs/nets"), help="default: docs/nets")
+    return cli.run("draw_nets", draw, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

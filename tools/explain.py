@@ -13,24 +13,17 @@ changed most, of those whose label it changed if there are any. Writes the same 
 picture, as explained.json. Exit codes: 0 done, 1 bad file or pixel, 2 bad usage.
 """
 
-import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
-
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from PIL import Image
-from plot_training import FORMATS
-from predict import read_photo
 
-from gcrf import atomic, voc
+from gcrf import atomic, cli, drawing, voc
+from gcrf.images import read_photo
 from gcrf.nets import STRIDE
 from gcrf.segmenter import SCORES, UNARY, Segmenter, labels
 from python_layers import gmf
@@ -146,18 +139,10 @@ def explain_figure(explanation, class_names):
     top, bottom = figure.subfigures(2, 1, height_ratios=[5, 4])
     left, right = top.subplots(1, 2)
     _draw_neighbours(left, explanation, class_names)
-    _draw_compatibility(right, explanation.compatibility, class_names)
+    drawing.draw_compatibility(right, explanation.compatibility, class_names)
     left, right = bottom.subfigures(1, 2, width_ratios=[1, 2])
     _draw_energies(left.subplots(), explanation)
     _draw_label_maps(right, explanation, class_names)
-    return figure
-
-
-def compatibility_figure(C, class_names):
-    """Return a Figure of the class compatibility C (K, K)."""
-    side = 2.5 + 0.3 * len(C)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    _draw_compatibility(figure.subplots(), C, class_names)
     return figure
 
 
@@ -166,7 +151,7 @@ def _draw_neighbours(axes, explanation, class_names):
     shown = np.full(explanation.similarity.shape[1:], np.nan)  # transparent
     for y, x, similarity in neighbours(explanation.similarity, row, column):
         shown[y, x] = similarity
-    axes.imshow(explanation.image[:, :, ::-1])
+    axes.imshow(drawing.rgb(explanation.image))
     height, width = (side * STRIDE - STRIDE / 2 for side in shown.shape)
     extent = (-STRIDE / 2, width, height, -STRIDE / 2)  # a square around each cell's pixel
     picture = axes.imshow(shown, extent=extent, cmap="viridis", vmin=0, vmax=1)
@@ -176,21 +161,6 @@ def _draw_neighbours(axes, explanation, class_names):
     before, after = (class_names[explanation.cell_labels[step]] for step in (0, -1))
     axes.set_title(f"pixel {x} {y}: unary {before}, GCRF {after}")
     axes.set_axis_off()
-
-
-def _draw_compatibility(axes, C, class_names):
-    limit = np.abs(C).max() or 1
-    picture = axes.imshow(C, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes.figure.colorbar(picture, shrink=0.6)
-    axes.set_xticks(range(len(C)), class_names, rotation=90)
-    axes.set_yticks(range(len(C)), class_names)
-    axes.set_title("class compatibility C")
-    if len(C) <= 12:  # else there is no room
-        for i, j in np.ndindex(*C.shape):
-            colour = "white" if abs(C[i, j]) > 0.6 * limit else "black"
-            axes.text(
-                j, i, f"{C[i, j].round(2) + 0:.2f}", color=colour, ha="center", va="center", size=8
-            )
 
 
 def _draw_energies(axes, explanation):
@@ -208,14 +178,11 @@ def _draw_label_maps(figure, explanation, class_names):
     shown = [("unary", maps["unary"]), *list(maps.items())[1::2]]
     shown += [("result", explanation.labels), *list(maps.items())[2::2]]
     for axes, (name, label_map) in zip(grid.flat, shown, strict=True):
-        axes.imshow(voc.palette()[label_map], interpolation="nearest")
+        axes.imshow(drawing.rgb(drawing.colour(label_map)), interpolation="nearest")
         axes.set_title(name, size="medium")
         axes.set_axis_off()
-    patches = [
-        Patch(facecolor=voc.palette()[label] / 255, edgecolor="black", label=class_names[label])
-        for label in np.unique([*maps.values()])
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False)
+    occurring = np.unique([*maps.values()]).tolist()
+    drawing.add_legend(figure, occurring, class_names, columns=5)
 
 
 # ---- The command
@@ -229,10 +196,18 @@ def names_of_classes(root, num_classes):
     return names if len(names) == num_classes else [str(label) for label in range(num_classes)]
 
 
+def run(args):
+    """Explain as the arguments say; raise OSError or ValueError for what is wrong."""
+    segmenter = Segmenter(args.deploy, args.weights)
+    class_names = names_of_classes(args.root, segmenter.num_classes)
+    explanation = explain(segmenter, read_photo(args.image), args.pixel)
+    drawing.save(explain_figure(explanation, class_names), args.output, dpi=110)
+    with atomic.new_file(args.output.with_suffix(".json")) as partial:
+        partial.write_text(json.dumps(numbers(explanation, class_names), indent=1) + "\n")
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--deploy", type=Path, required=True, help="deploy prototxt")
     parser.add_argument("--weights", type=Path, required=True, help=".caffemodel trained for it")
     parser.add_argument("image", type=Path, metavar="IMAGE", help="image file")
@@ -240,23 +215,8 @@ def main(argv=None):
     parser.add_argument(
         "--root", type=Path, help="data set with classes.txt (default: VOC's names)"
     )
-    parser.add_argument("--output", type=Path, required=True, help=f"picture: {' '.join(FORMATS)}")
-    args = parser.parse_args(argv)
-    if args.output.suffix not in FORMATS:
-        parser.error(f"--output is {args.output}, expected a name ending with {' '.join(FORMATS)}")
-    try:
-        segmenter = Segmenter(args.deploy, args.weights)
-        class_names = names_of_classes(args.root, segmenter.num_classes)
-        explanation = explain(segmenter, read_photo(args.image), args.pixel)
-        figure = explain_figure(explanation, class_names)
-        with atomic.new_file(args.output) as partial:
-            figure.savefig(partial, dpi=110)
-        with atomic.new_file(args.output.with_suffix(".json")) as partial:
-            partial.write_text(json.dumps(numbers(explanation, class_names), indent=1) + "\n")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        print(f"explain: {args.image}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    cli.add_picture(parser)
+    return cli.run("explain", run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ and, where VOC's test set is unpacked too, OUT/test.txt (1456). Each count is ch
 image of val or test is in train_aug. Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from gcrf import atomic, voc
+from gcrf import atomic, cli, voc
 
 COUNTS = {  # VOC 2012 devkit and SBD; train_aug as in DeepLab
     "VOC train": 1464,
@@ -56,33 +55,30 @@ def make_lists(voc_train, voc_val, voc_test, sbd_train, sbd_val):
     return lists
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def write_lists(args):
+    """Write the lists of the arguments; raise OSError or ValueError for what is wrong."""
+    test = voc.list_path(args.voc, "test")
+    lists = make_lists(
+        voc.read_ids(voc.list_path(args.voc, "train")),
+        voc.read_ids(voc.list_path(args.voc, "val")),
+        voc.read_ids(test) if test.exists() else [],
+        voc.read_ids(args.sbd / "train.txt"),
+        voc.read_ids(args.sbd / "val.txt"),
     )
+    for name, ids in lists.items():
+        with atomic.new_file(args.out / f"{name}.txt") as path:
+            path.write_text("\n".join(ids) + "\n")
+        print(f"{args.out / name}.txt: {len(ids)} ids")
+    if "test" not in lists:
+        print(f"no test.txt: {test} is not there (it comes with VOC's test images)")
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
     parser.add_argument("--voc", type=Path, required=True, help="folder VOCdevkit/VOC2012")
     parser.add_argument("--sbd", type=Path, required=True, help="SBD's folder dataset")
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
-    args = parser.parse_args(argv)
-    test = voc.list_path(args.voc, "test")
-    try:
-        lists = make_lists(
-            voc.read_ids(voc.list_path(args.voc, "train")),
-            voc.read_ids(voc.list_path(args.voc, "val")),
-            voc.read_ids(test) if test.exists() else [],
-            voc.read_ids(args.sbd / "train.txt"),
-            voc.read_ids(args.sbd / "val.txt"),
-        )
-        for name, ids in lists.items():
-            with atomic.new_file(args.out / f"{name}.txt") as path:
-                path.write_text("\n".join(ids) + "\n")
-            print(f"{args.out / name}.txt: {len(ids)} ids")
-    except (OSError, ValueError) as error:
-        print(f"make_lists: {error}", file=sys.stderr)
-        return 1
-    if "test" not in lists:
-        print(f"no test.txt: {test} is not there (it comes with VOC's test images)")
-    return 0
+    return cli.run("make_lists", write_lists, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -9,22 +9,19 @@ tools/lib/gcrf/nets.py defines them. Paths in the files are relative to the fold
 in, here the repository.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from gcrf import nets
+from gcrf import cli, nets
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="compare with the files, write none")
     parser.add_argument("--output", type=Path, help="write one set of nets of your own here")
     own = parser.add_argument_group("a set of your own (with --output)")
     nets.add_arguments(own)
-    own.add_argument("--test-images", type=nets.positive, help="number of images in the test split")
+    own.add_argument("--test-images", type=cli.positive, help="number of images in the test split")
     own.add_argument(
         "--snapshots",
         type=Path,

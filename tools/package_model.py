@@ -12,39 +12,33 @@ runs, reads both and writes a file that caffe and pycaffe load by themselves.
 Prints what was written. Exit codes: 0 written, 1 bad or missing file or package, 2 bad usage.
 """
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
-
-from gcrf import efficientnet, shipped, voc
+from gcrf import cli, efficientnet, shipped, voc
 from gcrf.nets import LITE
 
 
 def pack(args):
-    """Pack as the arguments say; return the line that tells what was written."""
+    """Pack as the arguments say, and print what was written."""
     classes = voc.class_names(args.root) if args.root else voc.CLASSES
     layers = shipped.pack(args.deploy, args.weights, args.output, trunk=args.trunk, classes=classes)
     trained = sum(layer.startswith("trunk/") for layer in layers)
     path = args.output / shipped.WEIGHTS
-    return (
+    print(
         f"{path}: {len(layers)} layers, {trained} of them of the trunk, "
         f"{path.stat().st_size / 1e6:.1f} MB"
     )
 
 
 def join(args):
-    """Join as the arguments say; return the line that tells what was written."""
+    """Join as the arguments say, and print what was written."""
     shipped.join(args.folder, args.output)
-    return f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB"
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="{pack,join}")
     kind = kinds.add_parser("pack", help="a trained model to a small folder")
     kind.set_defaults(run=pack)
@@ -63,12 +57,7 @@ def main(argv=None):
     kind.add_argument("folder", type=Path, metavar="FOLDER", help="made by pack")
     kind.add_argument("--output", type=Path, required=True, help=".caffemodel to write")
     args = parser.parse_args(argv)
-    try:
-        print(args.run(args))
-    except (OSError, ValueError) as error:
-        print(f"package_model: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return cli.run("package_model", args.run, args)
 
 
 if __name__ == "__main__":

@@ -10,22 +10,16 @@ with --probabilities OUT/STEM_probabilities.npy. Exit codes: 0 done, 1 a file is
 standard error, the others are segmented), 2 bad usage.
 """
 
-import argparse
 import glob
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
-
 import cv2
 import numpy as np
-from browse_dataset import overlay
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from gcrf import atomic, label_maps, voc
-from gcrf.inputs import add_network_arguments, load_network
+from gcrf import atomic, cli, drawing, label_maps, network, voc
+from gcrf.images import read_photo
 from gcrf.segmenter import labels, probabilities
 
 
@@ -58,14 +52,6 @@ def find_images(arguments):
     return paths
 
 
-def read_photo(path):
-    """Return an image file of any format, upright, as (H, W, 3) uint8 BGR."""
-    with Image.open(path) as image:
-        return np.ascontiguousarray(
-            np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[:, :, ::-1]
-        )
-
-
 def segment(segmenter, path, output, with_probabilities):
     """Segment one image file and write the results."""
     image = read_photo(path)
@@ -74,42 +60,38 @@ def segment(segmenter, path, output, with_probabilities):
     with atomic.new_file(output / f"{path.stem}.png") as partial:
         partial.write_bytes(label_maps.encode_palette_png(label_map, voc.palette()))
     with atomic.new_file(output / f"{path.stem}_overlay.jpg") as partial:
-        partial.write_bytes(cv2.imencode(".jpg", overlay(image, label_map))[1].tobytes())
+        partial.write_bytes(cv2.imencode(".jpg", drawing.overlay(image, label_map))[1].tobytes())
     if with_probabilities:
         with atomic.new_file(output / f"{path.stem}_probabilities.npy") as partial:
             np.save(partial, probabilities(scores).astype(np.float16))
 
 
+def predict(args):
+    """Segment what the arguments name; raise OSError or ValueError for what is wrong."""
+    paths = find_images(args.images)
+    if any(path.parent.resolve() == args.output.resolve() for path in paths):
+        raise ValueError(f"--output {args.output} holds images to segment; choose another")
+    segmenter, bad = network.chosen(args).load(), 0
+    bar = tqdm(paths, unit="image")
+    for path in bar:
+        try:
+            segment(segmenter, path, args.output, args.probabilities)
+        except (OSError, ValueError) as error:
+            bad += 1
+            bar.write(f"predict: {error}", file=sys.stderr)
+    if bad:
+        raise ValueError(f"{bad} of {len(paths)} files are bad, named above")
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_network_arguments(parser)
+    parser = cli.parser(__doc__)
+    network.add_arguments(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or quoted glob")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--probabilities", action="store_true", help="save them too, (K, H, W) float16"
     )
-    args = parser.parse_args(argv)
-    bad = 0
-    try:
-        paths = find_images(args.images)
-        if any(path.parent.resolve() == args.output.resolve() for path in paths):
-            raise ValueError(f"--output {args.output} holds images to segment; choose another")
-        segmenter = load_network(args)
-        bar = tqdm(paths, unit="image")
-        for path in bar:
-            try:
-                segment(segmenter, path, args.output, args.probabilities)
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                bad += 1
-                bar.write(f"predict: {path}: {error}", file=sys.stderr)
-    except (OSError, ValueError) as error:
-        print(f"predict: {error}", file=sys.stderr)
-        return 1
-    if bad:
-        print(f"predict: {bad} of {len(paths)} files are bad, named above", file=sys.stderr)
-    return 1 if bad else 0
+    return cli.run("predict", predict, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

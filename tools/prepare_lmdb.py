@@ -12,30 +12,23 @@ the 21 of VOC where there is no such file.
 Exit codes: 0 done, 1 bad data (each bad file is named on standard error), 2 bad usage.
 """
 
-import argparse
-import collections
-import concurrent.futures
 import contextlib
 import functools
 import hashlib
-import io
 import itertools
 import json
-import os
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-import simplejpeg
-from PIL import Image
 from tqdm import tqdm
 
-from gcrf import atomic, label_maps, records, voc
+from gcrf import atomic, cli, label_maps, pools, records, voc
+from gcrf.images import check_image, read_bytes
 
-EXIF_ORIENTATION = 0x0112  # EXIF 2.3, section 4.6.4; 1 is upright
 MAX_KEY_BYTES = 511  # LMDB's own limit
 
 
@@ -62,34 +55,6 @@ class BadSampleError(ValueError):
     """A sample not to be stored; the message names the file, what is wrong and how to mend it."""
 
 
-def check_image(data):
-    """Return (channels, height, width) of `data`, the bytes of a JPEG or PNG image.
-
-    Raises ValueError where a decoder would fail, only warn, or turn the image.
-    """
-    if data.startswith(b"\xff\xd8\xff"):
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
-        if colours not in ("Gray", "YCbCr", "RGB"):
-            raise ValueError(f"JPEG in {colours}, expected RGB or grey; save it as RGB")
-        # OpenCV turns such an image, its label map stays as it is
-        orientation = Image.open(io.BytesIO(data)).getexif().get(EXIF_ORIENTATION, 1)
-        if orientation != 1:
-            raise ValueError(
-                f"EXIF orientation {orientation}, expected 1 (upright); turn the pixels and drop "
-                "the tag, e.g. with exiftran -ai, and check the label map against the result"
-            )
-        # An eighth of the size is quicker, yet reads every coded bit
-        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
-        return (1 if colours == "Gray" else 3), height, width
-    if not data.startswith(label_maps.PNG_SIGNATURE):
-        raise ValueError("neither a JPEG nor a PNG image; convert it to one")
-    label_maps.read_png_chunks(data)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError("PNG image does not decode; export it again")
-    return image.shape[2], *image.shape[:2]
-
-
 def check_sample(sample, num_classes):
     """Read both files of a sample and return a CheckedSample, or raise BadSampleError."""
     if len(sample.id.encode()) + len("00000000_") > MAX_KEY_BYTES:
@@ -112,37 +77,6 @@ def check_sample(sample, num_classes):
     return CheckedSample(image, label, channels, height, width, label_counts)
 
 
-def read_bytes(path):
-    """Return the bytes of a file that must be there and hold something."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ValueError("no such file; correct the list, --root or --labels") from error
-    if not data:
-        raise ValueError("empty file; copy it again from its source")
-    return data
-
-
-def map_in_order(function, items, jobs):
-    """Yield (item, result or BadSampleError) of each item, in order, from `jobs` threads.
-
-    Threads will do: reading and decoding run outside of Python. A bounded number waits, so that
-    memory stays flat where the consumer is slower.
-    """
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        pending, items = collections.deque(), iter(items)
-        while True:
-            for item in itertools.islice(items, 4 * jobs - len(pending)):
-                pending.append((item, pool.submit(function, item)))
-            if not pending:
-                return
-            item, future = pending.popleft()
-            try:
-                yield item, future.result()
-            except BadSampleError as error:
-                yield item, error
-
-
 def prepare_split(split, class_names, args, out):
     """Check a split and, given its folder `out`, store it there; return the number of bad samples.
 
@@ -159,14 +93,17 @@ def prepare_split(split, class_names, args, out):
             for name in ("images", "labels"):
                 writer = records.RecordWriter(out / name)
                 writers.append(stack.enter_context(contextlib.closing(writer)))
-        results = map_in_order(check, samples, args.jobs)
+        # Threads will do: reading and decoding run outside of Python
+        pool = stack.enter_context(ThreadPoolExecutor(args.jobs))
+        results = pools.in_order(pool, check, samples, ahead=4 * args.jobs)
         progress = tqdm(results, split.name, len(samples), unit="image")
         for sample, checked in progress:
-            if isinstance(checked, BadSampleError):
-                bad.append(str(checked))
-                progress.write(f"prepare_lmdb: {checked}", file=sys.stderr)
+            try:
+                image, label, channels, height, width, label_counts = checked.result()
+            except BadSampleError as error:
+                bad.append(str(error))
+                progress.write(f"prepare_lmdb: {error}", file=sys.stderr)
                 continue
-            image, label, channels, height, width, label_counts = checked
             if writers and (args.skip_bad or not bad):
                 key = f"{len(measured):08d}_{sample.id}"
                 writers[0].write(key, records.encode_record(image, channels, height, width))
@@ -252,10 +189,8 @@ def read_splits(args):
 
 def parse_arguments(argv):
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser = cli.parser(__doc__)
+    cli.add_data_set(parser)
     parser.add_argument(
         "--splits",
         nargs="+",
@@ -265,19 +200,8 @@ def parse_arguments(argv):
         "an id, or an image and a label path below ROOT",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
-    parser.add_argument(
-        "--labels",
-        default="SegmentationClass",
-        metavar="FOLDER",
-        help="folder below ROOT with the label maps of ids (default: %(default)s)",
-    )
     parser.add_argument("--seed", type=int, default=1, help="of the shuffle (default: %(default)s)")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=os.cpu_count(),
-        help="files checked at once (default: all cores)",
-    )
+    cli.add_jobs(parser, "files checked at once")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument(
         "--skip-bad",
@@ -286,32 +210,29 @@ def parse_arguments(argv):
     )
     parser.add_argument("--exit-zero", action="store_true", help="with --skip-bad: exit with 0")
     args = parser.parse_args(argv)
-    if args.jobs < 1:
-        parser.error(f"--jobs is {args.jobs}, expected at least 1")
     if args.exit_zero and not args.skip_bad:
         parser.error("--exit-zero needs --skip-bad")
     return args
 
 
-def main(argv=None):
-    args = parse_arguments(argv)
-    try:
-        class_names = voc.class_names(args.root)
-        splits = read_splits(args)
-        with contextlib.ExitStack() as stack:
-            out = None if args.dry_run else stack.enter_context(atomic.new_folder(args.out))
-            bad = sum(
-                prepare_split(split, class_names, args, out and out / split.name)
-                for split in splits
-            )
-            if bad and not args.skip_bad:
-                raise ValueError(f"{bad} bad samples, named above: nothing was written")
-    except (OSError, ValueError) as error:
-        print(f"prepare_lmdb: {error}", file=sys.stderr)
-        return 1
+def prepare(args):
+    """Prepare what the arguments say; return the exit code, raise OSError or ValueError."""
+    class_names = voc.class_names(args.root)
+    splits = read_splits(args)
+    with contextlib.ExitStack() as stack:
+        out = None if args.dry_run else stack.enter_context(atomic.new_folder(args.out))
+        bad = sum(
+            prepare_split(split, class_names, args, out and out / split.name) for split in splits
+        )
+        if bad and not args.skip_bad:
+            raise ValueError(f"{bad} bad samples, named above: nothing was written")
     if bad:
         print(f"prepare_lmdb: {bad} bad samples left out, named above", file=sys.stderr)
     return 1 if bad and not args.exit_zero else 0
+
+
+def main(argv=None):
+    return cli.run("prepare_lmdb", prepare, parse_arguments(argv))
 
 
 if __name__ == "__main__":

@@ -10,59 +10,49 @@ snapshots of a training that went on, run the same command again: what is done i
 Exit codes: 0 done, 1 cannot score, 2 bad usage.
 """
 
-import argparse
-import contextlib
-import io
-import json
 import sys
 from pathlib import Path
 
-import eval as evaluation  # the tool, not Python's function
-from plot_training import SCORES
+from gcrf import cli, voc
+from gcrf.evaluation import evaluate
+from gcrf.network import Network
+from gcrf.runs import SCORES, snapshots
 
 DEPLOY = {"unary": "deploy_unary.prototxt", "finetune": "deploy.prototxt"}  # in RUN/nets
 
 
-def snapshots(run, stage):
-    """Return the weights of a stage, [(iteration, path), ...] in order."""
-    found = (run / "snapshots").glob(f"{stage}_iter_*.caffemodel")
-    return sorted((int(path.stem.rpartition("_")[2]), path) for path in found)
+def score(args):
+    """Score as the arguments say; raise OSError or ValueError for what is wrong."""
+    found = [(stage, *each) for stage in args.stages for each in snapshots(args.run, stage)]
+    if not found:
+        folder = args.run / "snapshots"
+        raise ValueError(
+            f"no snapshot; expected {folder}/STAGE_iter_N.caffemodel, as tools/train.py writes them"
+        )
+    list_path = voc.list_path(args.root, args.split)
+    for stage, iteration, weights in found:
+        results = evaluate(
+            Network(args.run / "nets" / DEPLOY[stage], weights, gpu=args.gpu),
+            *(args.root, list_path, args.run / SCORES / f"{stage}_{iteration}"),
+            unary=stage == "finetune",
+            resume=True,
+        )
+        scores = ", ".join(f"{name} {result['mean_iou']:.2f}" for name, result in results.items())
+        print(f"{stage} {iteration}: mean IoU of {scores}", flush=True)
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
-    parser.add_argument("--root", required=True, help="folder of the data set, in VOC's layout")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder of the data set, in VOC's layout"
+    )
     parser.add_argument("--split", default="val", help="default: %(default)s")
     parser.add_argument(
         "--stages", nargs="+", choices=DEPLOY, default=list(DEPLOY), help="default: both"
     )
-    parser.add_argument("--gpu", metavar="ID", help="run on this GPU (default: the CPU)")
-    args = parser.parse_args(argv)
-    found = [(stage, *snapshot) for stage in args.stages for snapshot in snapshots(args.run, stage)]
-    if not found:
-        expected = (
-            f"{args.run / 'snapshots'}/STAGE_iter_N.caffemodel, as tools/train.py writes them"
-        )
-        print(f"score_snapshots: no snapshot; expected {expected}", file=sys.stderr)
-        return 1
-    for stage, iteration, weights in found:
-        folder = args.run / SCORES / f"{stage}_{iteration}"
-        command = ["--deploy", str(args.run / "nets" / DEPLOY[stage]), "--weights", str(weights)]
-        command += ["--root", args.root, "--split", args.split, "--resume"]
-        command += ["--output", str(folder)]
-        command += ["--unary"] if stage == "finetune" else []
-        command += ["--gpu", args.gpu] if args.gpu else []
-        with contextlib.redirect_stdout(io.StringIO()):  # its table
-            failed = evaluation.main(command)
-        if failed:
-            return 1
-        results = json.loads((folder / "results.json").read_text())
-        scores = ", ".join(f"{name} {result['mean_iou']:.2f}" for name, result in results.items())
-        print(f"{stage} {iteration}: mean IoU of {scores}", flush=True)
-    return 0
+    parser.add_argument("--gpu", type=int, metavar="ID", help="run on this GPU (default: the CPU)")
+    return cli.run("score_snapshots", score, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Writes OUT/{JPEGImages,SegmentationClass,ImageSets,classes.txt}; the same seed g
 pixels. Exit codes: 0 done, 1 cannot write, 2 bad usage.
 """
 
-import argparse
 import functools
 import math
 import sys
@@ -19,7 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from gcrf import atomic, label_maps, voc
+from gcrf import atomic, cli, label_maps, voc
 
 BADGES = {  # class name: colour of its badge, RGB; in the order of VOC's palette
     "red": (220, 30, 30),
@@ -166,25 +165,22 @@ def write_data_set(folder, num_train, num_val, seed, progress):
         (folder / "SegmentationClass" / f"{name}.png").write_bytes(png)
 
 
+def make(args):
+    """Write the data set of the arguments; raise OSError where it cannot be."""
+    with atomic.new_folder(args.out) as folder:
+        progress = functools.partial(tqdm, unit="image")
+        write_data_set(folder, args.train, args.val, args.seed, progress)
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
-    parser.add_argument("--train", type=int, default=800, help="images (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=60, help="images (default: %(default)s)")
+    for flag, default in (("--train", 800), ("--val", 60)):
+        parser.add_argument(
+            flag, type=cli.positive, default=default, help="images (default: %(default)s)"
+        )
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    args = parser.parse_args(argv)
-    if min(args.train, args.val) < 1:
-        parser.error("--train and --val are numbers of images, expected at least 1 each")
-    try:
-        with atomic.new_folder(args.out) as folder:
-            progress = functools.partial(tqdm, unit="image")
-            write_data_set(folder, args.train, args.val, args.seed, progress)
-    except OSError as error:
-        print(f"make_shapes: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return cli.run("make_shapes", make, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

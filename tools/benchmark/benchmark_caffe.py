@@ -5,7 +5,7 @@ from pathlib import Path
 
 import caffe
 import numpy as np
-from benchmark_layers import machine_speed
+from benchmark_speed import machine_speed
 
 
 class Runner:

@@ -7,7 +7,6 @@ speed, and the memory, to standard output. The data are photograph-like noise, 5
 100 KB each, made on the spot. Exit codes: 0 done, 2 bad usage.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -17,44 +16,17 @@ from pathlib import Path
 os.environ.setdefault("GLOG_minloglevel", "1")  # before caffe, which reads it once
 
 import caffe
-import cv2
 import lmdb
 import numpy as np
 import simplejpeg
+from benchmark_photos import HEIGHT, NUM_CLASSES, WIDTH, make_label, make_photo
 from caffe.proto import caffe_pb2
 from tqdm import tqdm
 
-HEIGHT, WIDTH = 375, 500  # the commonest size in VOC 2012
-NUM_CLASSES = 21
+from gcrf import cli
+from gcrf.nets import MEAN_BGR
+
 BATCH_SIZE = 10
-MEAN_BGR = (104.008, 116.669, 122.675)
-
-
-def make_noise(random, cells):
-    """Return a map (HEIGHT, WIDTH) of smooth noise; cells: its detail, in cells across."""
-    coarse = random.standard_normal((cells * HEIGHT // WIDTH + 2, cells + 2)).astype(np.float32)
-    return cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-
-
-def make_photo(random):
-    """Return a JPEG of noise of all scales, as many bytes as VOC's photographs of that size."""
-    cells = 2 ** np.arange(1, 10)
-    channels = [sum(make_noise(random, n) / n**0.3 for n in cells) for _ in range(3)]
-    pixels = np.clip(128 + 40 * np.stack(channels, axis=2), 0, 255).astype(np.uint8)
-    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-
-
-def make_label(random):
-    """Return a label PNG of a few smooth regions, compressed as VOC's are: without filters."""
-    scores = np.stack([make_noise(random, 4) for _ in range(4)])
-    classes = random.integers(0, NUM_CLASSES, len(scores))[scores.argmax(0)]
-    options = {
-        cv2.IMWRITE_PNG_FILTER: cv2.IMWRITE_PNG_FILTER_NONE,
-        cv2.IMWRITE_PNG_STRATEGY: cv2.IMWRITE_PNG_STRATEGY_DEFAULT,
-        cv2.IMWRITE_PNG_COMPRESSION: 6,
-    }
-    flags = [value for option in options.items() for value in option]
-    return cv2.imencode(".png", classes.astype(np.uint8), flags)[1].tobytes()
 
 
 def write_database(path, files):
@@ -100,26 +72,8 @@ def resident_megabytes():
     return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
 
-def main(argv=None):
-    """Run the tool; return its exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--records", type=int, default=100, help="default: %(default)s")
-    parser.add_argument("--crop-size", type=int, default=321, help="default: %(default)s pixels")
-    parser.add_argument(
-        "--scale",
-        type=float,
-        nargs=2,
-        default=(1, 1),
-        metavar=("MIN", "MAX"),
-        help="range of the random factor; default: 1 1, none",
-    )
-    parser.add_argument("--repetitions", type=int, default=9, help="default: %(default)s")
-    args = parser.parse_args(argv)
-    if min(args.records, args.crop_size, args.repetitions) < 1:
-        parser.error("--records, --crop-size and --repetitions must be at least 1")
-
+def measure(args):
+    """Measure as the arguments say, and print what is found."""
     random = np.random.default_rng(0)
     progress = tqdm(range(args.records), desc="making photographs", unit="image")
     images, labels = zip(*((make_photo(random), make_label(random)) for _ in progress), strict=True)
@@ -157,7 +111,27 @@ def main(argv=None):
         summary = (min(values), np.median(values), max(values))
         print(f"{row:24}" + "".join(f"{value:8.{digits}f}" for value in summary))
     print(f"memory: {before:.0f} MB before, {after:.0f} MB after")
-    return 0
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    for flag, default, unit in (
+        ("--records", 100, ""),
+        ("--crop-size", 321, " pixels"),
+        ("--repetitions", 9, ""),
+    ):
+        parser.add_argument(
+            flag, type=cli.positive, default=default, help=f"default: %(default)s{unit}"
+        )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        default=(1, 1),
+        metavar=("MIN", "MAX"),
+        help="range of the random factor; default: 1 1, none",
+    )
+    return cli.run("benchmark_data", measure, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import cv2
 import numpy as np
-from dense_crf import PUBLISHED, Parameters, refine
+
+from gcrf.dense_crf import PUBLISHED, Parameters, refine
 
 
 class Runner:

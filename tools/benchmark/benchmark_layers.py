@@ -9,16 +9,17 @@ traffic at the speed of a large copy, whichever takes longer; both speeds are me
 The last column is the layer's NumPy twin. Exit codes: 0 done, 2 bad usage.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 
 import caffe
 import numpy as np
+from benchmark_speed import machine_speed, milliseconds
+
+from gcrf import cli
 
 CLASSES = 21
 GRID = 64
@@ -166,44 +167,8 @@ def passes(net, case):
     return lambda: net._forward(first, last), lambda: net._backward(last, first)
 
 
-def milliseconds(run, repeats):
-    """Return the sorted times of repeated runs, after one that does not count."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - start))
-    return sorted(times)
-
-
-def machine_speed():
-    """Return floating point operations and bytes per millisecond."""
-    a = np.random.default_rng(0).random((2048, 2048), dtype=np.float32)
-    product = milliseconds(lambda: a @ a, 5)[0]
-    source = np.zeros(2**24, np.float32)
-    target = np.zeros_like(source)
-    copy = milliseconds(lambda: np.copyto(target, source), 5)[0]
-    return 2 * 2048**3 / product, 2 * source.nbytes / copy
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=50, help="default: %(default)s")
-    parser.add_argument("--no-twins", action="store_true", help="leave the NumPy twins out")
-    args = parser.parse_args(argv)
-    if args.threads < 1 or args.repeats < 1:
-        parser.error("--threads and --repeats take a number of at least 1")
-    threads = {"OMP_NUM_THREADS": str(args.threads), "OPENBLAS_NUM_THREADS": str(args.threads)}
-    if any(os.environ.get(name) != value for name, value in threads.items()):
-        # The BLAS and the layers read them when they are loaded, which they are by now.
-        environment = {"GLOG_minloglevel": "2", **os.environ, **threads}
-        command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
-        return subprocess.run(command, env=environment, check=False).returncode
-
+def compare(args):
+    """Print the table of all cases."""
     flops, memory = machine_speed()
     print(f"{args.threads} threads: {flops / 1e6:.0f} GFLOP/s in a matrix product, "
           f"{memory / 1e6:.1f} GB/s in a copy\n")  # fmt: skip
@@ -221,7 +186,21 @@ def main(argv=None):
                   f"{times[-1]:8.2f} {case.flops[i] / median / 1e6:8.1f} "
                   f"{case.bytes[i] / median / 1e6:6.1f} {floor:9.2f} {floor / median:8.0%} "
                   f"{numpy_time}")  # fmt: skip
-    return 0
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    for flag, default in (("--threads", os.cpu_count()), ("--repeats", 50)):
+        parser.add_argument(flag, type=cli.positive, default=default, help="default: %(default)s")
+    parser.add_argument("--no-twins", action="store_true", help="leave the NumPy twins out")
+    args = parser.parse_args(argv)
+    threads = {"OMP_NUM_THREADS": str(args.threads), "OPENBLAS_NUM_THREADS": str(args.threads)}
+    if any(os.environ.get(name) != value for name, value in threads.items()):
+        # The BLAS and the layers read them when they are loaded, which they are by now.
+        environment = {"GLOG_minloglevel": "2", **os.environ, **threads}
+        command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
+        return subprocess.run(command, env=environment, check=False).returncode
+    return cli.run("benchmark_layers", compare, args)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ PyTorch: build/venv/bin/pip install --no-deps -r requirements-benchmark.txt
 Exit codes: 0 done, 1 a contender failed or disagrees, 2 bad usage.
 """
 
-import argparse
 import copy
 import importlib.metadata
 import importlib.util
@@ -30,7 +29,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, not every layer
 import caffe
 import cv2
 import numpy as np
-from benchmark_data import make_noise, make_photo
+from benchmark_photos import make_noise, make_photo
 from benchmark_worker import Worker, WorkerError
 from caffe import layers as L  # noqa: N812  as in all of Caffe's examples
 from caffe.proto import caffe_pb2
@@ -38,7 +37,7 @@ from google.protobuf import text_format
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from gcrf import atomic, nets
+from gcrf import atomic, cli, nets
 from gcrf.caffemodel import write_caffemodel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -506,6 +505,8 @@ def draw_roofline(path, trunk_costs, layers):
 
 def run(args):
     """Measure and write as the arguments say; raise WorkerError, OSError or ValueError."""
+    if not args.no_pytorch and not importlib.util.find_spec("torch"):
+        raise ValueError(f"PyTorch is missing: {INSTALL}\nor leave it out with --no-pytorch")
     page = args.docs / "performance.md"
     between_markers(page.read_text(), "")  # before minutes of work, not after
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -542,32 +543,24 @@ def run(args):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--threads", type=int, default=physical_cores(), help="of each (default: %(default)s)"
-    )
-    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
+    parser = cli.parser(__doc__)
+    for flag, default, what in (
+        ("--threads", physical_cores(), "of each"),
+        ("--repeats", 5, "rounds"),
+    ):
+        parser.add_argument(
+            flag, type=cli.positive, default=default, help=f"{what} (default: %(default)s)"
+        )
     parser.add_argument("--small", action="store_true", help="the same nets in thin layers")
     parser.add_argument("--no-pytorch", action="store_true", help="leave PyTorch out")
     parser.add_argument(
         "--docs", type=Path, default=ROOT / "docs", help="folder to write to (default: docs)"
     )
     args = parser.parse_args(argv)
-    if args.threads < 1 or args.repeats < 1:
-        parser.error("--threads and --repeats take a number of at least 1")
     args.command = " ".join(
         ["tools/benchmark/benchmark_networks.py", *(sys.argv[1:] if argv is None else argv)]
     )
-    try:
-        if not args.no_pytorch and not importlib.util.find_spec("torch"):
-            raise ValueError(f"PyTorch is missing: {INSTALL}\nor leave it out with --no-pytorch")
-        run(args)
-    except (WorkerError, OSError, ValueError) as error:
-        print(f"benchmark_networks: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return cli.run("benchmark_networks", run, args, errors=[WorkerError])
 
 
 if __name__ == "__main__":

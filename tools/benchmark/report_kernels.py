@@ -7,7 +7,6 @@ kernel that spills registers to memory is an error. Needs nvcc, no GPU, and buil
 Exit codes: 0 done, 1 a kernel spills, or nvcc failed, 2 bad usage.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -17,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
+
+from gcrf import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PTXAS = re.compile(  # what `nvcc -Xptxas -v` says of each kernel
@@ -79,28 +80,14 @@ def table(found, architectures):
     return lines
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog=__doc__.splitlines()[2]
-    )
-    parser.add_argument(
-        "--architectures", nargs="+", default=["75", "90"], help="of GPUs (default: 75 90)"
-    )
-    parser.add_argument(
-        "--build", type=Path, default=ROOT / "build/current", help="a build, for its headers"
-    )
-    args = parser.parse_args(argv)
+def report(args):
+    """Print the table; return the exit code, raise ValueError for what is wrong."""
     nvcc = find_nvcc()
     if not nvcc:
-        print("report_kernels: nvcc is neither on PATH nor in /usr/local/cuda/bin", file=sys.stderr)
-        return 1
+        raise ValueError("nvcc is neither on PATH nor in /usr/local/cuda/bin")
     found = {}
-    try:
-        for source in tqdm(sorted((ROOT / "caffe_layers").glob("*.cu")), unit="file"):
-            found |= compile_kernels(source, args.architectures, nvcc, args.build)
-    except ValueError as error:
-        print(f"report_kernels: {error}", file=sys.stderr)
-        return 1
+    for source in tqdm(sorted((ROOT / "caffe_layers").glob("*.cu")), unit="file"):
+        found |= compile_kernels(source, args.architectures, nvcc, args.build)
     print("\n".join(table(found, args.architectures)))
     spilled = {key: spill for key, (_, spill) in found.items() if spill}
     for (kernel, dtype, architecture), spill in spilled.items():
@@ -110,6 +97,17 @@ def main(argv=None):
             file=sys.stderr,
         )
     return 1 if spilled else 0
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--architectures", nargs="+", default=["75", "90"], help="of GPUs (default: 75 90)"
+    )
+    parser.add_argument(
+        "--build", type=Path, default=ROOT / "build/current", help="a build, for its headers"
+    )
+    return cli.run("report_kernels", report, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

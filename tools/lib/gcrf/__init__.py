@@ -2,10 +2,14 @@
 
     from gcrf import Segmenter, label_maps, voc
 
-A module is loaded when it is asked for: only those that run a network need Caffe.
+A module is loaded when it is asked for: only those that work with networks load Caffe. Here Caffe
+says nothing but errors, unless GLOG_minloglevel is set.
 """
 
 import importlib
+import os
+
+os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe reads it when it is loaded
 
 
 def __getattr__(name):

@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name only when they are whole.
+"""Files and folders that appear under their name only when they are whole, and a lock.
 
 Both work under a hidden name beside the target and rename at the end: a run that is killed leaves
 the target as it was, and the next run removes what the killed one left behind.
@@ -19,9 +19,7 @@ def new_file(path):
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # writers go by the suffix
     try:
         yield partial
-        _flush_to_disk(partial)
-        partial.rename(path)
-        _flush_to_disk(path.parent)
+        _publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -36,25 +34,40 @@ def new_folder(path):
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists already: remove it first, or choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.mkdir(exist_ok=True)
-    lock = os.open(partial, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the lock dies with its process
-        except BlockingIOError as error:
-            raise BlockingIOError(f"{path} is being written by another run: wait for it") from error
+    partial.mkdir(parents=True, exist_ok=True)
+    with locked(partial, f"{path} is being written by another run: wait for it"):
         _empty(partial)
         try:
             yield partial
-            _flush_to_disk(partial)
-            partial.rename(path)
-            _flush_to_disk(path.parent)
+            _publish(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # nothing is left after the rename
+
+
+@contextlib.contextmanager
+def locked(path, busy):
+    """Yield the descriptor of a file, made if need be, or a folder that is locked meanwhile.
+
+    Raises BlockingIOError with the message `busy` where another process has locked it. The lock
+    dies with the last process that has the descriptor: this one, and those that inherit it.
+    """
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(busy) from error
+        yield descriptor
     finally:
-        os.close(lock)
+        os.close(descriptor)
+
+
+def _publish(partial, path):
+    """Give what is written its name, all of it being on the disk first."""
+    _flush_to_disk(partial)
+    partial.rename(path)
+    _flush_to_disk(path.parent)
 
 
 def _empty(folder):

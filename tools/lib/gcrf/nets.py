@@ -11,7 +11,6 @@ deploy and deploy_unary take an image and give scores at its own resolution.
 Paths in the nets and solvers are relative to the folder that caffe runs in.
 """
 
-import argparse
 import typing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,13 +22,13 @@ from caffe import params as P  # noqa: N812
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from gcrf import atomic, efficientnet, vgg16
+from gcrf import atomic, cli, efficientnet, vgg16
+from gcrf.label_maps import IGNORE_LABEL
 from gcrf.net_parts import NO_LEARNING, convolution
+from python_layers.similarity_loss import THRESHOLD
 
 MEAN_BGR = [104.008, 116.669, 122.675]  # of DeepLab's published training nets
-IGNORE_LABEL = 255  # VOC 2012 devkit: "void", the border around each object
 STRIDE = 8  # image pixels per cell of the grid that the CRF works on
-THRESHOLD = 4.5399930e-05  # h = e^-10 of eq. (7)
 SCORE_STD = 0.01  # gaussian filler of the score layers and of the filters
 
 TRUNKS = {"vgg16": vgg16.TRUNK} | {
@@ -177,6 +176,11 @@ class Settings:
 
 PAPER = Settings()
 
+
+def _by_adam(stage, **changes):
+    return replace(PAPER_STAGES[stage], solver="Adam", **changes)
+
+
 # The same topology with thin layers, to learn data/shapes from scratch in minutes. For that, SGD is
 # too slow, and the paper's unary CNN too fixed: see docs/experiments.md.
 SMALL = Settings(
@@ -194,32 +198,29 @@ SMALL = Settings(
     branch_std=None,
     dropout=0.0,
     stages={
-        "unary": replace(
-            PAPER_STAGES["unary"],
+        "unary": _by_adam(
+            "unary",
             batch_size=10,
             rates={"unary": 1e-3, "score": 1e-3},
             max_iter=700,
             steps=(560,),
             weights="",
-            solver="Adam",
         ),
-        "pretrain_phase1": replace(
-            PAPER_STAGES["pretrain_phase1"],
+        "pretrain_phase1": _by_adam(
+            "pretrain_phase1",
             batch_size=5,
             rates={"pairwise": 1e-3, "filters": 1e-3},
             max_iter=400,
-            solver="Adam",
         ),
-        "pretrain_phase2": replace(
-            PAPER_STAGES["pretrain_phase2"],
+        "pretrain_phase2": _by_adam(
+            "pretrain_phase2",
             batch_size=5,
             rates={"pairwise": 1e-3, "filters": 1e-4},
             max_iter=100,
             weights="pretrain_phase1_iter_400.caffemodel",
-            solver="Adam",
         ),
-        "finetune": replace(
-            PAPER_STAGES["finetune"],
+        "finetune": _by_adam(
+            "finetune",
             rates={
                 "unary": 3e-4,
                 "score": 3e-4,
@@ -230,7 +231,6 @@ SMALL = Settings(
             max_iter=400,
             steps=(320,),
             gamma=0.1,
-            solver="Adam",
         ),
     },
 )
@@ -255,25 +255,23 @@ LITE = Settings(
             weights="unary_init.caffemodel",
             solver="Adam",
         ),
-        "pretrain_phase1": replace(
-            PAPER_STAGES["pretrain_phase1"],
+        "pretrain_phase1": _by_adam(
+            "pretrain_phase1",
             batch_size=8,
             rates={"pairwise": 1e-4, "filters": 1e-3},
             max_iter=300,
             weight_decay=0.0,
-            solver="Adam",
         ),
-        "pretrain_phase2": replace(
-            PAPER_STAGES["pretrain_phase2"],
+        "pretrain_phase2": _by_adam(
+            "pretrain_phase2",
             batch_size=8,
             rates={"pairwise": 1e-4, "filters": 1e-4},
             max_iter=200,
             weight_decay=0.0,
             weights="pretrain_phase1_iter_300.caffemodel",
-            solver="Adam",
         ),
-        "finetune": replace(
-            PAPER_STAGES["finetune"],
+        "finetune": _by_adam(
+            "finetune",
             batch_size=8,
             rates={
                 "unary": 2.1e-4,
@@ -286,7 +284,6 @@ LITE = Settings(
             steps=(1650,),
             gamma=0.1,
             weight_decay=0.0,
-            solver="Adam",
         ),
     },
 )
@@ -589,14 +586,6 @@ def differences(s):
     return sorted(lines)
 
 
-def positive(text):
-    """An integer from 1 on, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is below 1")
-    return number
-
-
 def add_arguments(group):
     """Add to an argparse group the options that `chosen` makes a set of networks of."""
     base = group.add_mutually_exclusive_group()
@@ -610,18 +599,18 @@ def add_arguments(group):
         ("--data", Path, "folder made by tools/prepare_lmdb.py"),
         ("--train-split", str, "name of the split to train on"),
         ("--test-split", str, "name of the split to test on"),
-        ("--num-classes", positive, "with background"),
-        ("--crop-size", positive, "training crop in pixels, 8k + 1 (EfficientNet: 16k + 1)"),
+        ("--num-classes", cli.positive, "with background"),
+        ("--crop-size", cli.positive, "training crop in pixels, 8k + 1 (EfficientNet: 16k + 1)"),
         (
             "--test-size",
-            positive,
+            cli.positive,
             "test and deploy size in pixels, as the crop; no image is larger",
         ),
-        ("--window", positive, "of the pairs, in grid cells, odd"),
-        ("--gmf-layers", positive, "pairs of an even and an odd update"),
-        ("--batch-size", positive, "of every stage, instead of the paper's"),
-        ("--iter-size", positive, "split each batch into this many passes, for memory"),
-        ("--seed", positive, "of fillers, dropout, and the order and crops of the images"),
+        ("--window", cli.positive, "of the pairs, in grid cells, odd"),
+        ("--gmf-layers", cli.positive, "pairs of an even and an odd update"),
+        ("--batch-size", cli.positive, "of every stage, instead of the paper's"),
+        ("--iter-size", cli.positive, "split each batch into this many passes, for memory"),
+        ("--seed", cli.positive, "of fillers, dropout, and the order and crops of the images"),
     ):
         group.add_argument(flag, type=type_, help=text)
     group.add_argument(

@@ -8,6 +8,13 @@ import numpy as np
 
 from gcrf.label_maps import IGNORE_LABEL
 
+MEASURES = {  # of `measure`, as tables name them
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "frequency_weighted_iou": "frequency weighted IoU",
+}
+
 
 def confusion_matrix(truth, prediction, num_classes):
     """Return the pixels of each true and predicted class, (num_classes, num_classes) int64.

@@ -38,6 +38,12 @@ class Sample(NamedTuple):
     label: Path
 
 
+def sample(root, image_id, label_folder="SegmentationClass"):
+    """Return the Sample of an id in the data set in `root`."""
+    image = Path(root) / "JPEGImages" / f"{image_id}.jpg"
+    return Sample(image_id, image, Path(root) / label_folder / f"{image_id}.png")
+
+
 def palette():
     """Return VOC's colours of the 256 indices, (256, 3) uint8 RGB.
 
@@ -79,8 +85,7 @@ def read_samples(path, root, label_folder):
     for number, line in enumerate(Path(path).read_text().splitlines(), 1):
         words = line.split()
         if len(words) == 1:
-            image = root / "JPEGImages" / f"{words[0]}.jpg"
-            samples.append(Sample(words[0], image, root / label_folder / f"{words[0]}.png"))
+            samples.append(sample(root, words[0], label_folder))
         elif len(words) == 2:
             name = str(Path(words[0]).with_suffix(""))
             samples.append(Sample(name, root / words[0], root / words[1]))

@@ -1,0 +1,232 @@
+"""A training: its stages in order, each by `caffe train`, in a folder that says how far it is.
+
+The folder holds nets/, snapshots/, and of each stage STAGE.log, Caffe's own log, and STAGE.csv, the
+rows of training_log. A stage that is complete is skipped, one that was stopped goes on.
+"""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import lmdb
+import numpy as np
+from caffe.proto import caffe_pb2
+from google.protobuf.message import DecodeError
+from tqdm import tqdm
+
+from gcrf import atomic, nets, starting_weights
+from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.training_log import COLUMNS, parse_line, read_csv
+
+
+def count_samples(data, split):
+    """Return the number of samples in a split made by tools/prepare_lmdb.py."""
+    counts = set()
+    for name in ("images", "labels"):
+        folder = data / split / name
+        if not (folder / "data.mdb").is_file():
+            raise FileNotFoundError(f"no LMDB {folder}; tools/prepare_lmdb.py writes one")
+        with lmdb.open(str(folder), readonly=True, lock=False) as database:
+            counts.add(database.stat()["entries"])
+    if len(counts) > 1 or 0 in counts:
+        raise ValueError(f"{data / split}: {sorted(counts)} images and labels, expected as many")
+    return counts.pop()
+
+
+def last_snapshot(settings, name):
+    """Return (iteration, path of the solver state) of a stage's last usable snapshot, or (0, None).
+
+    Caffe writes the weights, then the solver state, both in place. A run that is killed meanwhile
+    leaves half of it, which may still parse; so the state's last field must be there too.
+    """
+    found = []
+    for path in settings.snapshots.glob(f"{name}_iter_*.solverstate"):
+        found.append((int(path.stem.rpartition("_")[2]), path))
+    for iteration, path in sorted(found, reverse=True):
+        try:
+            state = caffe_pb2.SolverState.FromString(path.read_bytes())
+            weights = read_caffemodel(path.with_suffix(".caffemodel"))
+        except (DecodeError, OSError, ValueError):
+            continue
+        arrays = [array for layer in weights.values() for array in layer]
+        whole = state.HasField("current_step") and state.iter == iteration
+        if whole and all(np.isfinite(array).all() for array in arrays):
+            return iteration, path
+    return 0, None
+
+
+def write_start(settings, name, unary, vgg):
+    """Write the weights that a stage starts from, out of those of the stages before it.
+
+    unary: .caffemodel that stands for stage unary, or None; vgg: VGG-16's, or None.
+    """
+    path = settings.snapshots / settings.stages[name].weights
+    trained = {
+        stage: settings.snapshots / f"{stage}_iter_{settings.stages[stage].max_iter}.caffemodel"
+        for stage in settings.stages
+    }
+    if name == "unary":
+        if path == settings.snapshots:
+            return  # from scratch
+        if not vgg:
+            raise ValueError("stage unary starts from VGG-16: give --vgg, or --unary to skip it")
+        start = starting_weights.start_unary(settings.output / "deploy_unary.prototxt", vgg)
+    elif name == "pretrain_phase2":
+        require(trained["pretrain_phase1"], "pretrain_phase1")
+        return
+    else:
+        unary = unary or require(trained["unary"], "unary")
+        pairwise = None
+        if name == "finetune":
+            pairwise = require(trained["pretrain_phase2"], "pretrain_phase2")
+        net = settings.output / "deploy.prototxt"
+        start = starting_weights.start_gcrf(net, unary, pairwise)
+    write_caffemodel(path, start.weights)
+
+
+def require(path, stage):
+    """Return the path of a stage's weights; raises FileNotFoundError where it has not run."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights {path}; run stage {stage} first")
+    return path
+
+
+class TrainingProgress:
+    """Caffe's log as it comes: into STAGE.csv, and to a bar on standard error."""
+
+    def __init__(self, path, name, iteration, max_iter):
+        """path: the CSV. Its rows after iteration, which the run repeats, are dropped."""
+        rows = []
+        if path.is_file():
+            rows = [row for row in read_csv(path) if int(row["iteration"]) < iteration]
+        with atomic.new_file(path) as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        self.before = float(rows[-1]["seconds"]) if rows else 0.0
+        self.start = time.monotonic()
+        self.file = path.open("a", newline="")
+        self.writer = csv.DictWriter(self.file, COLUMNS)
+        self.row = {}
+        self.bar = tqdm(desc=name, initial=iteration, total=max_iter, unit="it")
+
+    def read(self, line):
+        """Take in one line of the log; raises FloatingPointError if the loss is not finite."""
+        found = parse_line(line)
+        if "iteration" in found and found["iteration"] != self.row.get("iteration"):
+            self._write()
+            seconds = self.before + time.monotonic() - self.start
+            self.row = {"seconds": f"{seconds:.1f}"}
+            self.bar.update(int(found["iteration"]) - self.bar.n)
+        self.row |= found
+        if "loss" in found:
+            self.bar.set_postfix(loss=found["loss"])
+            if not math.isfinite(float(found["loss"])):
+                raise FloatingPointError(
+                    f"loss is {found['loss']} at iteration {found['iteration']}: training "
+                    "diverged; lower the stage's learning rates in tools/lib/gcrf/nets.py, and "
+                    "check the images"
+                )
+        elif "Snapshotting" in line:
+            self._write()  # a run resumed from there does not repeat it
+
+    def _write(self):
+        if "iteration" in self.row:
+            self.writer.writerow(self.row)
+            self.file.flush()
+        self.row = {}
+
+    def close(self, finished):
+        """Write the last row; a finished stage fills the bar."""
+        self._write()
+        self.file.close()
+        if finished:
+            self.bar.update(self.bar.total - self.bar.n)
+        self.bar.close()
+
+
+def caffe_train(settings, name, folder, lock, gpu):
+    """Run one stage to its end, from its last snapshot where it has one.
+
+    lock: file descriptor that caffe inherits, so that the folder stays locked if it outlives us.
+    Raises RuntimeError if caffe fails, FloatingPointError if the loss is not finite.
+    """
+    iteration, snapshot = last_snapshot(settings, name)
+    command = ["caffe", "train", "-solver", str(settings.output / f"{name}_solver.prototxt")]
+    command += ["-snapshot", str(snapshot)] if snapshot else []
+    command += ["-gpu", gpu] if gpu else []
+    environment = {
+        **os.environ,
+        "GLOG_minloglevel": "0",
+        "GLOG_logtostderr": "1",
+    }
+    log_path, fatal, finished = folder / f"{name}.log", "", False
+    progress = TrainingProgress(
+        folder / f"{name}.csv", name, iteration, settings.stages[name].max_iter
+    )
+    with (
+        log_path.open("a" if snapshot else "w") as log,
+        subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=environment, pass_fds=[lock]
+        ) as process,
+    ):
+        try:
+            for line in process.stderr:
+                log.write(line)
+                log.flush()
+                if line.startswith("F"):
+                    fatal = line.rstrip()
+                progress.read(line)
+            finished = process.wait() == 0
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # caffe then writes a snapshot and ends
+            log.write(process.communicate()[1])
+            raise
+        finally:
+            process.kill()
+            progress.close(finished)
+    if not finished:
+        reason = fatal or f"it ended with exit code {process.returncode}"
+        raise RuntimeError(f"caffe failed: {reason}; its log is {log_path}")
+
+
+def train(settings, folder, stages, *, unary=None, vgg=None, gpu=None):
+    """Run stages in order, each to its end.
+
+    settings: of nets, with output and snapshots in folder; they are told the number of test images.
+    unary, vgg: as for write_start; gpu: device of caffe, such as "0", or None.
+    Raises ValueError, OSError, RuntimeError or FloatingPointError, which say what to mend.
+    """
+    count_samples(settings.data, settings.train_split)
+    test_images = count_samples(settings.data, settings.test_split)
+    settings = replace(settings, test_images=test_images)
+    settings.snapshots.mkdir(parents=True, exist_ok=True)
+    busy = f"{folder}: another run is training here: wait for it"
+    with atomic.locked(folder / ".lock", busy) as lock:
+        for line in nets.differences(settings):
+            if not line.endswith(": missing"):
+                raise ValueError(f"{line}; give the options of the first run, or another --output")
+        nets.write(settings)
+        names = list(settings.stages)
+        for name in (name for name in names if name in stages):
+            iteration, snapshot = last_snapshot(settings, name)
+            if iteration >= settings.stages[name].max_iter:
+                tqdm.write(f"{name}: complete", file=sys.stderr)
+                continue
+            for later in names[names.index(name) + 1 :]:
+                if last_snapshot(settings, later)[1]:
+                    raise ValueError(
+                        f"stage {later} has started, but {name} before it is not complete; remove "
+                        f"{settings.snapshots / later}_iter_* to train {later} again"
+                    )
+            if not snapshot:
+                write_start(settings, name, unary, vgg)
+            try:
+                caffe_train(settings, name, folder, lock, gpu)
+            except (RuntimeError, FloatingPointError) as error:
+                raise type(error)(f"stage {name}: {error}") from error
