@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gcrf import calibration, nets
+from gcrf.calibration import Calibrator
 from gcrf.label_maps import IGNORE_LABEL
 
 SETTINGS = replace(nets.SMALL, num_classes=3, window=5)
@@ -54,17 +55,17 @@ def test_separation_is_the_area_under_the_curve():
 
 @pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_the_start_is_the_same_whatever_the_scale_of_the_filters(case, factor):
-    chosen = calibration.best_start(SETTINGS, [case])
+    chosen = Calibrator(SETTINGS, [case]).best_start()
     scaled = case._replace(filters=np.float32(factor) * case.filters)
-    other = calibration.best_start(SETTINGS, [scaled])
+    other = Calibrator(SETTINGS, [scaled]).best_start()
     assert other.scale * factor == pytest.approx(chosen.scale, rel=1e-3)
     assert other.diagonal == chosen.diagonal
     assert other.loss == pytest.approx(chosen.loss, rel=1e-3)
 
 
 def test_the_chosen_start_has_the_least_loss_and_improves_on_the_unary(case):
-    found = list(calibration.starts(SETTINGS, [case]))
-    chosen = calibration.best_start(SETTINGS, [case])
+    found = list(Calibrator(SETTINGS, [case]).starts())
+    chosen = Calibrator(SETTINGS, [case]).best_start()
     assert chosen == min(found, key=lambda start: start.loss)
     assert chosen.like > 2 * chosen.unlike
-    assert chosen.mean_iou > calibration.unary_mean_iou([case], SETTINGS.num_classes)
+    assert chosen.mean_iou > Calibrator(SETTINGS, [case]).unary_mean_iou()

@@ -14,10 +14,11 @@ LAYERS = [  # from the lowest; a module imports only lower ones; python_layers c
     ["python_layers"],
     ["gcrf.drawing", "gcrf.net_parts"],
     ["gcrf.efficientnet", "gcrf.vgg16"],
-    ["gcrf.nets", "gcrf.starting_weights"],
-    ["gcrf.runs", "gcrf.shipped"],
+    ["gcrf.nets"],
+    ["gcrf.runs", "gcrf.shipped", "gcrf.starting_weights"],
     ["gcrf.segmenter"],
-    ["gcrf.calibration", "gcrf.dense_crf", "gcrf.network", "gcrf.report", "gcrf.training"],
+    ["gcrf.calibration", "gcrf.dense_crf", "gcrf.network", "gcrf.report"],
+    ["gcrf.training"],
     ["gcrf.evaluation"],
     ["gcrf"],  # its Segmenter
 ]

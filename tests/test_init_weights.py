@@ -10,9 +10,13 @@ import pytest
 from caffe.proto import caffe_pb2
 from tiny_nets import SMALL_IMAGES, random_net, tiny_settings
 
+from gcrf import nets
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
-from gcrf.nets import SMALL
+from gcrf.nets import LITE, SMALL
+from gcrf.starting_weights import start_gcrf, start_light_unary
 from gcrf.vgg16 import TRUNK
+
+SCORES = nets.TRUNKS[LITE.trunk].score_layers
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +70,11 @@ def test_both_branches_start_as_deeplab(settings, unary_weights, tmp_path, capsy
         for branch in branches:
             for found, expected in zip(weights.pop(f"{branch}/{name}"), arrays, strict=True):
                 np.testing.assert_array_equal(found, expected)
-    assert weights.keys() == {"pairwise/filters"}
+    assert weights.keys() == {"pairwise/filters", "compatibility"}
     report = capsys.readouterr().out.splitlines()
     names = caffe.Net(str(settings.output / "deploy.prototxt"), caffe.TEST).params.keys()
     assert [line.split()[0] for line in report[:-1]] == list(names)
-    assert "compatibility          filled: pretraining does without" in report
+    assert "compatibility          R starts as a multiple of the identity, 7 x 7" in report
     assert "pairwise/filters       joined from the score layers, 7 x 144 x 1 x 1" in report
 
 
@@ -191,6 +195,67 @@ def test_unexpected_weights_are_refused(
     assert run("gcrf", settings, tmp_path / "init.caffemodel", unary=source) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "init.caffemodel").exists()
+
+
+# ---- The light trunk
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    changes = dict(num_classes=3, fc_width=8, branch_width=4, **SMALL_IMAGES)
+    return tiny_settings(tmp_path_factory.mktemp("light"), LITE, **changes)
+
+
+@pytest.fixture(scope="module")
+def light_unary(light, tmp_path_factory):
+    """Path of the weights of a light unary network: the published trunk, random heads."""
+    deploy = light.output / "deploy_unary.prototxt"
+    weights = {
+        name: [blob.data.copy() for blob in blobs]
+        for name, blobs in random_net(deploy).params.items()
+    }
+    path = tmp_path_factory.mktemp("light") / "unary.caffemodel"
+    write_caffemodel(path, weights | start_light_unary(deploy, light.trunk).weights)
+    return path
+
+
+def test_a_light_unary_starts_from_the_published_trunk(light, tmp_path, capsys):
+    net, output = light.output / "deploy_unary.prototxt", tmp_path / "init.caffemodel"
+    arguments = ["unary", "--trunk", light.trunk, "--net", str(net), "--output", str(output)]
+    assert init_weights.main(arguments) == 0
+    names = caffe.Net(str(net), caffe.TEST).params.keys()
+    assert read_caffemodel(output).keys() == {name for name in names if name.startswith("trunk/")}
+    out = capsys.readouterr().out
+    assert "trunk/stem             folded, 32 x 3 x 3 x 3 + 32\n" in out
+    assert "unary/fc6              filled: not in the source\n" in out
+
+
+def test_a_light_gcrf_shares_the_trunk_and_has_random_fine_features(light, light_unary):
+    deploy, unary = light.output / "deploy.prototxt", read_caffemodel(light_unary)
+    found = start_gcrf(deploy, light_unary, seed=3).weights
+    for name in ("trunk/stem", "unary/fc8"):
+        np.testing.assert_array_equal(found[name][0], unary[name][0])
+    np.testing.assert_array_equal(found["pairwise/fc6"][0], unary["unary/fc6"][0])
+    fine = found["pairwise/stage2_conv"][0]
+    assert fine.std() == pytest.approx(np.sqrt(2 / fine[0].size), rel=0.1)
+    scores = np.concatenate([unary[f"unary/{name}"][0] for name in SCORES], axis=1)
+    filters = found["pairwise/filters"][0]
+    np.testing.assert_array_equal(filters[:, : scores.shape[1]], scores)
+    assert 0 < np.abs(filters[:, scores.shape[1] :]).max() < 0.1
+    again, other = (start_gcrf(deploy, light_unary, seed=seed).weights for seed in (3, 4))
+    np.testing.assert_array_equal(again["pairwise/stage2_conv"][0], fine)
+    assert not np.array_equal(other["pairwise/stage2_conv"][0], fine)
+
+
+def test_fewer_filters_than_classes_keep_most_of_the_distances(light, light_unary, tmp_path):
+    settings = replace(light, output=tmp_path, num_filters=2)
+    nets.write(settings)
+    found = start_gcrf(tmp_path / "deploy.prototxt", light_unary).weights["pairwise/filters"][0]
+    unary = read_caffemodel(light_unary)
+    scores = np.concatenate([unary[f"unary/{name}"][0] for name in SCORES], axis=1)
+    F, rest = scores[:, :, 0, 0].T @ scores[:, :, 0, 0], found[:, : scores.shape[1], 0, 0]
+    least = np.linalg.svd(F, compute_uv=False)[2]
+    assert np.linalg.norm(F - rest.T @ rest, 2) == pytest.approx(least, rel=1e-3)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404 Not Found</html>"])

@@ -52,7 +52,10 @@ def make_steps(folder, settings=nets.SMALL, train_images=800, val_images=60):
             *("tools/prepare_lmdb.py", "--root", data),
             *("--splits", "train", "val", "--out", folder / "lmdb"),
         ],
-        "train": ["tools/train.py", "--small", "--data", folder / "lmdb", "--output", run],
+        "train": [
+            *("tools/train.py", "--small", "--as-published"),
+            *("--data", folder / "lmdb", "--output", run),
+        ],
         "dense CRF": [
             *("tools/dense_crf.py", *unary, *split, "train"),
             *("--images", DENSE_CRF_IMAGES, "--output", tuned),

@@ -3,12 +3,15 @@
 
 Examples:
     tools/train.py --output runs/shapes --small
+    tools/train.py --output runs/lite --trunk efficientnet_lite2 --set finetune.max_iter=4000
     tools/train.py --output runs/voc --unary DeepLab-MSc-LargeFOV.caffemodel --gpu 0
     tools/train.py --output runs/camvid --data data/camvid_lmdb --num-classes 11 \\
         --train-split train --test-size 481 --vgg VGG_ILSVRC_16_layers.caffemodel
 
 Stages: unary, pretrain_phase1, pretrain_phase2, finetune. A stage that is complete is skipped, one
 that was stopped goes on from its last whole snapshot: to resume, run the same command again.
+Finetuning starts from the scale of the filters f_m, and the R, that suit some training images best,
+and says which: from another it may never recover. --as-published does without.
 Writes OUTPUT/nets (by tools/make_nets.py), OUTPUT/snapshots, and for each stage OUTPUT/STAGE.log,
 Caffe's own log, and OUTPUT/STAGE.csv: iteration, seconds, learning_rate, loss, test_loss and
 test_accuracy, a line for each time that Caffe shows or tests.
@@ -31,7 +34,8 @@ def main(argv=None):
         nargs="+",
         choices=names,
         metavar="STAGE",
-        help="default: all, but with --unary those after unary",
+        help="default: all, but with --unary those after unary, and with a light trunk pretrain "
+        "only --as-published",
     )
     parser.add_argument("--unary", type=Path, help=".caffemodel of a trained unary network")
     parser.add_argument("--vgg", type=Path, help=".caffemodel of VGG-16, to start stage unary from")
@@ -40,13 +44,18 @@ def main(argv=None):
     options = vars(parser.parse_args(argv))
     folder = options.pop("output")
     unary, vgg, gpu = (options.pop(name) for name in ("unary", "vgg", "gpu"))
-    stages = options.pop("stages") or (names[1:] if unary else names)
+    stages = options.pop("stages")
     try:
         settings = nets.chosen(
             {**options, "output": folder / "nets", "snapshots": folder / "snapshots"}
         )
     except ValueError as error:
         parser.error(str(error))
+    if not stages:
+        left_out = {"unary"} if unary else set()
+        if not settings.pretrain:
+            left_out |= {"pretrain_phase1", "pretrain_phase2"}
+        stages = [name for name in names if name not in left_out]
     cli.raise_on_sigterm()
     return cli.run(
         "train",

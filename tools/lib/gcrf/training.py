@@ -10,8 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import lmdb
 import numpy as np
@@ -19,9 +21,17 @@ from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from gcrf import atomic, nets, starting_weights
+from gcrf import atomic, efficientnet, nets, starting_weights
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.calibration import Calibrator, make_case
+from gcrf.images import decode_image
+from gcrf.label_maps import read_label_map
+from gcrf.records import RecordReader
+from gcrf.segmenter import Segmenter
 from gcrf.training_log import COLUMNS, parse_line, read_csv
+
+CALIBRATION_IMAGES = 24
+WORST_START = 10.0  # points of mean IoU below the unary, from which finetuning does not recover
 
 
 def count_samples(data, split):
@@ -36,6 +46,13 @@ def count_samples(data, split):
     if len(counts) > 1 or 0 in counts:
         raise ValueError(f"{data / split}: {sorted(counts)} images and labels, expected as many")
     return counts.pop()
+
+
+def read_records(split, count):
+    """Yield (image, label map) of the first records of a split: a sample, as they are shuffled."""
+    images, labels = (RecordReader(split / name) for name in ("images", "labels"))
+    for key in images.keys[:count]:
+        yield decode_image(images.read(key).data), read_label_map(labels.read(key).data)
 
 
 def last_snapshot(settings, name):
@@ -64,6 +81,7 @@ def write_start(settings, name, unary, vgg):
     """Write the weights that a stage starts from, out of those of the stages before it.
 
     unary: .caffemodel that stands for stage unary, or None; vgg: VGG-16's, or None.
+    Raises ValueError where the CRF would spoil the unary's labels to begin with.
     """
     path = settings.snapshots / settings.stages[name].weights
     trained = {
@@ -73,20 +91,54 @@ def write_start(settings, name, unary, vgg):
     if name == "unary":
         if path == settings.snapshots:
             return  # from scratch
-        if not vgg:
+        net = settings.output / "deploy_unary.prototxt"
+        if settings.trunk in efficientnet.VARIANTS:
+            start = starting_weights.start_light_unary(net, settings.trunk)
+        elif vgg:
+            start = starting_weights.start_unary(net, vgg)
+        else:
             raise ValueError("stage unary starts from VGG-16: give --vgg, or --unary to skip it")
-        start = starting_weights.start_unary(settings.output / "deploy_unary.prototxt", vgg)
     elif name == "pretrain_phase2":
         require(trained["pretrain_phase1"], "pretrain_phase1")
         return
     else:
         unary = unary or require(trained["unary"], "unary")
         pairwise = None
-        if name == "finetune":
+        if name == "finetune" and settings.pretrain:
             pairwise = require(trained["pretrain_phase2"], "pretrain_phase2")
         net = settings.output / "deploy.prototxt"
-        start = starting_weights.start_gcrf(net, unary, pairwise)
+        start = starting_weights.start_gcrf(net, unary, pairwise, seed=settings.seed)
+        if name == "finetune":
+            start.weights = calibrated(settings, start.weights)
     write_caffemodel(path, start.weights)
+
+
+def calibrated(settings, weights):
+    """Return weights with the filters and R that finetuning had best start from.
+
+    With settings.calibrate False, they stay as they are. Says what the CRF does to some training
+    images, and raises ValueError where that is far below what the unary does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.caffemodel"
+        write_caffemodel(path, weights)
+        segmenter = Segmenter(settings.output / "deploy.prototxt", path)
+        samples = read_records(settings.data / settings.train_split, CALIBRATION_IMAGES)
+        cases = [make_case(segmenter, *sample) for sample in samples]
+    calibrator = Calibrator(settings, cases)
+    start = (
+        calibrator.best_start() if settings.calibrate else calibrator.start(1.0, settings.diagonal)
+    )
+    unary = calibrator.unary_mean_iou()
+    tqdm.write(f"finetune: {start.describe(len(cases), unary)}", file=sys.stderr)
+    if start.mean_iou < unary - WORST_START:
+        raise ValueError(
+            f"finetuning would start from a mean IoU of {start.mean_iou:.1f} on training images, "
+            f"where the unary alone has {unary:.1f}, and not recover; train without --as-published"
+        )
+    R = start.diagonal * np.eye(settings.num_classes)
+    filters = start.scale * weights["pairwise/filters"][0]
+    return weights | {"pairwise/filters": [filters], "compatibility": [R]}
 
 
 def require(path, stage):
