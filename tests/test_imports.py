@@ -2,6 +2,9 @@
 
 import ast
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,15 @@ def test_nobody_imports_a_command_or_a_higher_layer():
 def test_every_module_of_the_library_has_its_layer():
     modules = {module for module, _ in sources() if module.startswith("gcrf")}
     assert modules | {"python_layers"} == LAYER_OF.keys()
+
+
+def test_who_works_without_networks_does_without_caffe():
+    modules = "atomic, cli, drawing, images, label_maps, pools, training_log, voc"
+    code = f"import sys; from gcrf import {modules}; print('caffe' in sys.modules)"
+    command = [sys.executable, "-c", f"{code}; from gcrf import Segmenter; print(Segmenter)"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    printed = subprocess.check_output(command, env=environment, text=True)
+    assert printed.split("\n")[:2] == ["False", "<class 'gcrf.segmenter.Segmenter'>"]
 
 
 @pytest.mark.parametrize(
