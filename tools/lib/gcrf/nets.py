@@ -179,8 +179,28 @@ class Settings:
 PAPER = Settings()
 
 
-def _by_adam(stage, **changes):
-    return replace(PAPER_STAGES[stage], solver="Adam", **changes)
+def _pretraining(iterations, pairwise, filters, **changes):
+    """The two phases of pretrain by Adam; iterations, filters: the length and a rate of each."""
+    names = ("pretrain_phase1", "pretrain_phase2")
+    stages = {
+        name: replace(
+            PAPER_STAGES[name],
+            rates={"pairwise": pairwise, "filters": rate},
+            max_iter=length,
+            solver="Adam",
+            **changes,
+        )
+        for name, length, rate in zip(names, iterations, filters, strict=True)
+    }
+    start = f"{names[0]}_iter_{iterations[0]}.caffemodel"
+    return stages | {names[1]: replace(stages[names[1]], weights=start)}
+
+
+def _finetuning(unary, pairwise, **changes):
+    """Stage finetune by Adam, at one rate for the unary branch, and one for all the rest."""
+    rates = dict.fromkeys(("unary", "score"), unary)
+    rates |= dict.fromkeys(("pairwise", "filters", "compatibility"), pairwise)
+    return replace(PAPER_STAGES["finetune"], rates=rates, gamma=0.1, solver="Adam", **changes)
 
 
 # The same topology with thin layers, to learn data/shapes from scratch in minutes. For that, SGD is
@@ -200,40 +220,17 @@ SMALL = Settings(
     branch_std=None,
     dropout=0.0,
     stages={
-        "unary": _by_adam(
-            "unary",
+        "unary": replace(
+            PAPER_STAGES["unary"],
             batch_size=10,
             rates={"unary": 1e-3, "score": 1e-3},
             max_iter=700,
             steps=(560,),
             weights="",
+            solver="Adam",
         ),
-        "pretrain_phase1": _by_adam(
-            "pretrain_phase1",
-            batch_size=5,
-            rates={"pairwise": 1e-3, "filters": 1e-3},
-            max_iter=400,
-        ),
-        "pretrain_phase2": _by_adam(
-            "pretrain_phase2",
-            batch_size=5,
-            rates={"pairwise": 1e-3, "filters": 1e-4},
-            max_iter=100,
-            weights="pretrain_phase1_iter_400.caffemodel",
-        ),
-        "finetune": _by_adam(
-            "finetune",
-            rates={
-                "unary": 3e-4,
-                "score": 3e-4,
-                "pairwise": 1e-3,
-                "filters": 1e-3,
-                "compatibility": 1e-3,
-            },
-            max_iter=400,
-            steps=(320,),
-            gamma=0.1,
-        ),
+        **_pretraining((400, 100), pairwise=1e-3, filters=(1e-3, 1e-4), batch_size=5),
+        "finetune": _finetuning(unary=3e-4, pairwise=1e-3, max_iter=400, steps=(320,)),
     },
 )
 
@@ -258,34 +255,15 @@ LITE = Settings(
             weights="unary_init.caffemodel",
             solver="Adam",
         ),
-        "pretrain_phase1": _by_adam(
-            "pretrain_phase1",
-            batch_size=8,
-            rates={"pairwise": 1e-4, "filters": 1e-3},
-            max_iter=300,
-            weight_decay=0.0,
+        **_pretraining(
+            (300, 200), pairwise=1e-4, filters=(1e-3, 1e-4), batch_size=8, weight_decay=0.0
         ),
-        "pretrain_phase2": _by_adam(
-            "pretrain_phase2",
+        "finetune": _finetuning(
+            unary=2.1e-4,
+            pairwise=7e-4,
             batch_size=8,
-            rates={"pairwise": 1e-4, "filters": 1e-4},
-            max_iter=200,
-            weight_decay=0.0,
-            weights="pretrain_phase1_iter_300.caffemodel",
-        ),
-        "finetune": _by_adam(
-            "finetune",
-            batch_size=8,
-            rates={
-                "unary": 2.1e-4,
-                "score": 2.1e-4,
-                "pairwise": 7e-4,
-                "filters": 7e-4,
-                "compatibility": 7e-4,
-            },
             max_iter=2200,
             steps=(1650,),
-            gamma=0.1,
             weight_decay=0.0,
         ),
     },
