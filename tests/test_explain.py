@@ -10,7 +10,7 @@ import pytest
 from small_voc import encode, make_photo
 from tiny_nets import write_deploy_nets
 
-from gcrf import drawing, voc
+from gcrf import drawing, shipped, voc
 from gcrf.segmenter import UNARY, Segmenter, labels
 from python_layers import gmf, similarity
 
@@ -119,6 +119,17 @@ def test_the_command_draws_and_writes_the_numbers(arguments, network, photo, tmp
     assert explain.main(arguments) == 0
     assert cv2.imread(str(tmp_path / "out.png")).shape[:2] == (990, 1210)
     assert json.loads((tmp_path / "out.json").read_text()) == found_numbers(network, photo)
+
+
+def test_the_trained_model_and_a_file_name_are_the_defaults(
+    arguments, files, tmp_path, monkeypatch
+):
+    assert explain.main(arguments) == 0
+    monkeypatch.setattr(shipped, "network_files", lambda: files)
+    monkeypatch.chdir(tmp_path)
+    assert explain.main(["photo.png"]) == 0
+    assert (tmp_path / "explained.json").read_text() == (tmp_path / "out.json").read_text()
+    assert (tmp_path / "explained.png").exists()
 
 
 def test_the_figure_shows_each_neighbour_at_its_place(network, photo):

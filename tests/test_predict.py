@@ -5,10 +5,11 @@ import numpy as np
 import predict
 import pytest
 from PIL import Image
+from skimage import data
 from small_voc import encode, make_photo
 from tiny_nets import write_deploy_nets
 
-from gcrf import label_maps
+from gcrf import label_maps, shipped, voc
 from gcrf.segmenter import Segmenter
 
 
@@ -60,6 +61,37 @@ def test_the_overlay_has_the_colours_of_the_classes(network, tmp_path, monkeypat
     assert run(network, tmp_path / "out", tmp_path / "photo.png") == 0
     overlay = np.asarray(Image.open(tmp_path / "out/photo_overlay.jpg"))  # red, green, blue
     np.testing.assert_allclose(overlay[24, 32], ((100 + 128) / 2, 50 / 2, 200 / 2), atol=3)
+
+
+def test_the_trained_model_is_the_default(network, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "network_files", lambda: (network[1], network[3]))
+    monkeypatch.chdir(tmp_path)
+    assert predict.main([str(photos / "photo0.png")]) == 0
+    assert capsys.readouterr().out == "1 of 1 images segmented into segmented/\n"
+    assert run(network, "named", photos / "photo0.png") == 0
+    found, expected = (tmp_path / name / "photo0.png" for name in ("segmented", "named"))
+    assert found.read_bytes() == expected.read_bytes()
+    for half in (network[:2], network[2:]):
+        assert predict.main([*half, str(photos / "photo0.png")]) == 1
+        assert "--deploy and --weights belong together" in capsys.readouterr().err
+
+
+def test_without_the_trained_model_the_error_says_what_to_do(photos, monkeypatch, capsys):
+    for name in ("JOINED", "INSTALLED"):
+        monkeypatch.setattr(shipped, name, photos / "none.caffemodel")
+    assert predict.main([str(photos / "photo0.png")]) == 1
+    assert "the trained model is not there; run make" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("shipped_model")
+def test_a_real_photograph(tmp_path):
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
+    assert predict.main([str(tmp_path / "cat.jpg"), "--output", str(tmp_path / "out")]) == 0
+    assert names(tmp_path / "out") == ["cat.png", "cat_overlay.jpg"]
+    found = Image.open(tmp_path / "out/cat.png")
+    assert found.mode == "P" and found.size == (451, 300)
+    np.testing.assert_array_equal(np.reshape(found.getpalette(), (-1, 3)), voc.palette())
+    assert np.median(found) == voc.CLASSES.index("cat")
 
 
 def test_a_folder_or_a_glob_names_many(network, photos, tmp_path):

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Show how the Gaussian CRF came to the label of one pixel of an image.
 
-Example:
+Examples:
+    tools/explain.py photo.jpg
     tools/explain.py --deploy prototxt/deploy.prototxt \\
         --weights snapshots/finetune_iter_31000.caffemodel photo.jpg --pixel 120 88 \\
         --output explained.png
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from gcrf import atomic, cli, drawing, voc
+from gcrf import atomic, cli, drawing, network, voc
 from gcrf.images import read_photo
 from gcrf.nets import STRIDE
 from gcrf.segmenter import SCORES, UNARY, Segmenter, labels
@@ -198,7 +199,7 @@ def names_of_classes(root, num_classes):
 
 def run(args):
     """Explain as the arguments say; raise OSError or ValueError for what is wrong."""
-    segmenter = Segmenter(args.deploy, args.weights)
+    segmenter = Segmenter(*network.chosen_files(args))
     class_names = names_of_classes(args.root, segmenter.num_classes)
     explanation = explain(segmenter, read_photo(args.image), args.pixel)
     drawing.save(explain_figure(explanation, class_names), args.output, dpi=110)
@@ -208,14 +209,13 @@ def run(args):
 
 def main(argv=None):
     parser = cli.parser(__doc__)
-    parser.add_argument("--deploy", type=Path, required=True, help="deploy prototxt")
-    parser.add_argument("--weights", type=Path, required=True, help=".caffemodel trained for it")
+    network.add_files(parser)
     parser.add_argument("image", type=Path, metavar="IMAGE", help="image file")
     parser.add_argument("--pixel", type=int, nargs=2, metavar=("X", "Y"), help="in the image")
     parser.add_argument(
         "--root", type=Path, help="data set with classes.txt (default: VOC's names)"
     )
-    cli.add_picture(parser)
+    cli.add_picture(parser, default="explained.png")
     return cli.run("explain", run, parser.parse_args(argv))
 
 

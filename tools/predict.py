@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Segment images with a trained network.
 
-Example:
+Examples:
+    tools/predict.py photo.jpg
     tools/predict.py --deploy prototxt/deploy.prototxt \\
         --weights snapshots/finetune_iter_31000.caffemodel --output segmented photo.jpg 'more/*.png'
 
 Of each image it writes OUT/STEM.png, the class indices in VOC's colours, OUT/STEM_overlay.jpg, and
-with --probabilities OUT/STEM_probabilities.npy. Exit codes: 0 done, 1 a file is bad (it is named on
-standard error, the others are segmented), 2 bad usage.
+with --probabilities OUT/STEM_probabilities.npy. Without --deploy and --weights the network is the
+trained model that comes with the project, of VOC's classes.
+Exit codes: 0 done, 1 a file is bad (it is named on standard error, the others are segmented), 2 bad
+usage.
 """
 
 import glob
@@ -79,6 +82,7 @@ def predict(args):
         except (OSError, ValueError) as error:
             bad += 1
             bar.write(f"predict: {error}", file=sys.stderr)
+    print(f"{len(paths) - bad} of {len(paths)} images segmented into {args.output}/")
     if bad:
         raise ValueError(f"{bad} of {len(paths)} files are bad, named above")
 
@@ -87,7 +91,13 @@ def main(argv=None):
     parser = cli.parser(__doc__)
     network.add_arguments(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or quoted glob")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("segmented"),
+        metavar="OUT",
+        help="folder for the results (default: %(default)s)",
+    )
     parser.add_argument(
         "--probabilities", action="store_true", help="save them too, (K, H, W) float16"
     )

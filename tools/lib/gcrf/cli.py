@@ -66,10 +66,14 @@ def add_jobs(parser, what):
     )
 
 
-def add_picture(parser):
-    """Add --output, the picture that a command draws."""
+def add_picture(parser, default=None):
+    """Add --output, the picture that a command draws; it must be given if it has no default."""
     parser.add_argument(
-        "--output", type=_picture, required=True, help=f"picture: {' '.join(PICTURES)}"
+        "--output",
+        type=_picture,
+        default=default,
+        required=default is None,
+        help=f"picture: {' '.join(PICTURES)}" + (f" (default: {default})" if default else ""),
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import caffe
 
+from gcrf import shipped
 from gcrf.segmenter import Segmenter
 
 
@@ -26,10 +27,30 @@ class Network(NamedTuple):
         return Segmenter(self.deploy, self.weights, scales=self.scales, mirror=self.mirror)
 
 
+def add_files(parser):
+    """Add the arguments that `chosen_files` returns."""
+    parser.add_argument(
+        "--deploy", type=Path, help="deploy prototxt (default: of the trained model in models/)"
+    )
+    parser.add_argument("--weights", type=Path, help=".caffemodel trained for it (default: its)")
+
+
+def chosen_files(args):
+    """Return (deploy prototxt, .caffemodel) of `add_files`, by default of the trained model.
+
+    Raises FileNotFoundError where `make` has not made that, ValueError for one without the other.
+    """
+    files = args.deploy, args.weights
+    if files == (None, None):
+        return shipped.network_files()
+    if None in files:
+        raise ValueError("--deploy and --weights belong together: give both, or neither")
+    return files
+
+
 def add_arguments(parser):
     """Add the arguments that `chosen` makes a Network of."""
-    parser.add_argument("--deploy", type=Path, required=True, help="deploy prototxt")
-    parser.add_argument("--weights", type=Path, required=True, help=".caffemodel trained for it")
+    add_files(parser)
     parser.add_argument("--mirror", action="store_true", help="average with the mirror image")
     parser.add_argument(
         "--scales",
@@ -43,8 +64,8 @@ def add_arguments(parser):
 
 
 def chosen(args):
-    """Return the Network of the arguments of `add_arguments`."""
-    return Network(args.deploy, args.weights, args.scales, args.mirror, args.gpu)
+    """Return the Network of the arguments of `add_arguments`; raises as `chosen_files`."""
+    return Network(*chosen_files(args), args.scales, args.mirror, args.gpu)
 
 
 def _scale(text):
