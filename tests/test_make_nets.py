@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import make_nets
+import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
@@ -174,7 +175,8 @@ def test_set_changes_one_rate_or_all_of_a_stage_in_proportion():
         ("tune.max_iter=1", "no tune, expected one of unary, pretrain_phase1"),
         ("unary.max_iters=1", "no max_iters, expected one of batch_size, max_iter"),
         ("unary.max_iter=1e3", "invalid literal for int"),
-        ("unary.rates.filters=1", "no filters, expected one of unary, score"),
+        ("unary.rates.filter=1", "no filter, expected one of unary, score"),
+        ("freeze=conv9", "freeze is conv9, expected one of conv1, conv2, conv3, conv4, conv5"),
         ("unary.solver.type=SGD", "expected STAGE.FIELD or STAGE.rates.GROUP"),
         ("scale=2", "scale is (2.0,), expected two factors, such as 0.5,2"),
         ("window=4", "window is 4, expected an odd number"),
@@ -192,6 +194,24 @@ def test_a_light_trunk_is_frozen_and_both_branches_share_it():
     assert len({layer.name for layer in trunk}) == len(trunk) == 1 + 2 + 20 * 3
     assert all(param.lr_mult == 0 for layer in trunk for param in layer.param)
     assert any(layer.name == "pairwise/stage1_conv" for layer in found)
+
+
+def rates_of(found, part):
+    return {param.lr_mult for layer in found if part in layer.name for param in layer.param}
+
+
+def test_the_upper_blocks_of_a_light_trunk_learn_at_a_rate_of_their_own():
+    changes = {"freeze": "block14", "set": ["finetune.rates.trunk=7e-6"]}
+    found = layers(nets.chosen({"trunk": nets.LITE.trunk, **changes}), "finetune")
+    assert rates_of(found, "trunk/block14/") == rates_of(found, "trunk/stem") == {0}
+    assert rates_of(found, "trunk/block15/") == {np.float32(0.01)}
+
+
+def test_the_lower_blocks_of_vgg_stay_in_both_branches():
+    found = layers(nets.chosen({"freeze": "conv2"}), "finetune")
+    assert rates_of(found, "/conv1_1") == rates_of(found, "/conv2_2") == {0}
+    assert 1.0 in rates_of(found, "/conv3_1")
+    assert 1.0 in rates_of(found, "/pool1_conv")
 
 
 def test_a_size_that_a_trunk_cannot_take_is_refused():

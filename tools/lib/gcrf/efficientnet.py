@@ -21,7 +21,7 @@ import numpy as np
 from caffe import layers as L  # noqa: N812  as in all of Caffe's examples
 from caffe import params as P  # noqa: N812
 
-from gcrf.net_parts import Trunk, convolution, rectified
+from gcrf.net_parts import Trunk, convolution, rate, rectified
 
 EPSILON = 1e-3  # of the published batch normalisation
 MEAN, SCALE = 127.0, 128.0  # the published input is (RGB - MEAN) / SCALE
@@ -105,8 +105,13 @@ def make_trunk(name):
     Both branches share the trunk; the heads are their own.
     """
 
+    parts = ["stem", *(f"block{index}" for index in range(len(blocks(name))))]
+
+    def rates(s, learn):
+        return {part: rate(learn, "trunk", part, s) for part in parts}
+
     def features(n, prefix, s, learn):
-        stages, head = stages_of(n, name, learn), _head(n, prefix, learn)
+        stages, head = stages_of(n, name, rates(s, learn)), _head(n, prefix, learn)
         fc = dict(num_output=s.fc_width, dropout=s.dropout)
         branch = dict(num_output=s.branch_width, dropout=s.dropout)
         top = head("fc6", stages[7], 3, dilation=3, **fc)
@@ -120,7 +125,7 @@ def make_trunk(name):
         return [n[f"{prefix}/fc7_grid"], fine, n[f"{prefix}/stage5_grid"]]
 
     def fine_features(n, prefix, s, learn):
-        stages, head = stages_of(n, name, learn), _head(n, prefix, learn)
+        stages, head = stages_of(n, name, rates(s, learn)), _head(n, prefix, learn)
         branch = dict(num_output=s.branch_width)
         quarter = head("stage2_conv", stages[2], 3, stride=2, **branch)
         quarter = head("stage2_fc", quarter, 1, **branch)
@@ -132,6 +137,7 @@ def make_trunk(name):
         return [quarter, half]
 
     return Trunk(
+        parts=tuple(parts),
         size_step=16,
         score_layers=("fc8", "stage3_ms", "stage5_ms"),
         features=features,
@@ -156,13 +162,14 @@ def _head(n, prefix, learn):
     return head
 
 
-def stages_of(n, name, learn):
+def stages_of(n, name, rates):
     """Return {stage: its output} of the trunk in a NetSpec with n.data; adds the trunk if need be.
 
-    The strides of stages 1 to 3 are 2, 4 and 8, of 4 to 7 16. learn: {group: lr_mult}, as in nets.
+    The strides of stages 1 to 3 are 2, 4 and 8, of 4 to 7 16. rates: {part: lr_mult}, where a part
+    that is missing is one of a deploy net.
     """
     if "trunk/stem" not in n.tops:
-        _add_trunk(n, name, learn.get("trunk", 0) if learn else None)
+        _add_trunk(n, name, rates)
     return {block.stage: n[_top(index, block)] for index, block in enumerate(blocks(name))}
 
 
@@ -170,10 +177,11 @@ def _top(index, block):
     return f"trunk/block{index}/{'sum' if block.residual else 'project'}"
 
 
-def _add_trunk(n, name, lr_mult):
+def _add_trunk(n, name, rates):
     def convolve(name, bottom, num_output, kernel_size, *, clip=True, **geometry):
         geometry |= _padding(kernel_size, **geometry)
-        n[name] = top = convolution(bottom, num_output, kernel_size, lr_mult=lr_mult, **geometry)
+        geometry["lr_mult"] = rates.get(name.split("/")[1])
+        n[name] = top = convolution(bottom, num_output, kernel_size, **geometry)
         if clip:
             n[f"{name}_clip"] = top = L.Clip(top, min=0, max=6, in_place=True)  # ReLU6
         return top

@@ -15,10 +15,20 @@ class Trunk(NamedTuple):
     and {group of parameters: lr_mult}. They return features on the grid, N x channels x H x W.
     """
 
+    parts: (
+        tuple  # names of its parts, the lowest first, of which --freeze names the last frozen one
+    )
     size_step: int  # an image must have sides of size_step * k + 1 pixels
     score_layers: tuple  # the names of the 1x1 layers whose sum is the unary's scores
     features: Callable  # the inputs of score_layers, in their order
     fine_features: Callable  # what the similarity takes besides
+
+
+def rate(learn, group, part, s):
+    """Return the lr_mult of a layer in a part of the trunk: its group's, or 0 if it is frozen."""
+    if not learn:
+        return None
+    return 0 if part in s.frozen_parts else learn.get(group, 0)
 
 
 def convolution(bottom, num_output, kernel_size, *, lr_mult=None, std=None, bias=True, **geometry):

@@ -41,6 +41,9 @@ HEADER = "# Written by tools/make_nets.py: change that and run it, not this file
 # ---- Settings: what differs between stages, sizes and data sets
 
 
+GROUPS = ("unary", "score", "pairwise", "filters", "compatibility", "trunk")  # of learning rates
+
+
 @dataclass(frozen=True)
 class Stage:
     """One solver. The rates are learning rates by group of parameters, as the paper states them.
@@ -143,6 +146,7 @@ class Settings:
     branch_width: int = 128
     branch_std: float | None = 0.001  # gaussian filler of the branches, as published; None: MSRA
     dropout: float = 0.5
+    freeze: str | None = None  # the last part of the trunk that does not learn, such as conv2
     seed: int = 1  # of fillers, dropout, and the order and crops of the images
     stages: dict = field(default_factory=lambda: PAPER_STAGES)
 
@@ -151,9 +155,18 @@ class Settings:
         """The Trunk."""
         return TRUNKS[self.trunk]
 
+    @property
+    def frozen_parts(self):
+        """The parts of the trunk that do not learn in any stage."""
+        parts = self.trunk_parts.parts
+        return parts[: parts.index(self.freeze) + 1] if self.freeze else ()
+
     def __post_init__(self):
         if self.trunk not in TRUNKS:
             raise ValueError(f"trunk is {self.trunk}, expected one of {', '.join(TRUNKS)}")
+        if self.freeze and self.freeze not in self.trunk_parts.parts:
+            parts = ", ".join(self.trunk_parts.parts)
+            raise ValueError(f"freeze is {self.freeze}, expected one of {parts}")
         step = self.trunk_parts.size_step
         for name in ("crop_size", "test_size"):
             size = getattr(self, name)
@@ -591,6 +604,7 @@ def add_arguments(group):
         ("--gmf-layers", cli.positive, "pairs of an even and an odd update"),
         ("--batch-size", cli.positive, "of every stage, instead of the paper's"),
         ("--iter-size", cli.positive, "split each batch into this many passes, for memory"),
+        ("--freeze", str, "last part of the trunk that does not learn: conv2, or block14"),
         ("--seed", cli.positive, "of fillers, dropout, and the order and crops of the images"),
     ):
         group.add_argument(flag, type=type_, help=text)
@@ -644,7 +658,7 @@ def assign(settings, assignments):
                 continue
             stage = stages[_known(path[0], stages)]
             if path[1:] == ["rates"]:
-                rates = stage.rates | {_known(field_name, stage.rates): float(value)}
+                rates = stage.rates | {_known(field_name, GROUPS): float(value)}
             elif path[1:]:
                 raise ValueError("expected STAGE.FIELD or STAGE.rates.GROUP")
             elif field_name == "base_lr":

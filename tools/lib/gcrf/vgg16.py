@@ -7,7 +7,7 @@ CRFs", ICLR 2015.
 from caffe import layers as L  # noqa: N812  as in all of Caffe's examples
 from caffe import params as P  # noqa: N812
 
-from gcrf.net_parts import Trunk, rectified
+from gcrf.net_parts import Trunk, rate, rectified
 
 STRIDE = 8  # of the branch that sees pixels, and of all features
 PIXEL_STD = 0.004  # of layers that see pixels, from scratch: MSRA's, over pixels of about +-70
@@ -20,7 +20,9 @@ def features(n, prefix, s, learn):
     """The trunk without its score layers; each branch has one of its own."""
 
     def convolve(name, *args, **options):
-        return rectified(n, f"{prefix}/{name}", *args, lr_mult=learn.get(prefix), **options)
+        part, _, _ = name.partition("_")
+        options["lr_mult"] = rate(learn, prefix, part, s)
+        return rectified(n, f"{prefix}/{name}", *args, **options)
 
     def pool(name, bottom, method, stride):
         n[f"{prefix}/{name}"] = L.Pooling(bottom, pool=method, kernel_size=3, stride=stride, pad=1)
@@ -53,6 +55,7 @@ def features(n, prefix, s, learn):
 
 
 TRUNK = Trunk(
+    parts=tuple(f"conv{block}" for block in range(1, 6)),
     size_step=STRIDE,
     score_layers=("fc8", "data_ms", "pool1_ms", "pool2_ms", "pool3_ms", "pool4_ms"),
     features=features,
