@@ -284,10 +284,26 @@ def test_what_caffe_stops_with_is_said(tmp_path, data):
         training.train(settings, tmp_path, ["unary"])
 
 
-def test_other_options_in_the_same_folder_are_refused(trained, data):
-    settings = replace(tiny(trained, data), window=7)
-    with pytest.raises(ValueError, match="options of the first run"):
+def test_other_options_in_the_same_folder_are_refused_and_named(trained, data):
+    settings = nets.assign(
+        tiny(trained, data), ["window=7", "finetune.rates.unary=0.5", "unary.steps=30,50"]
+    )
+    with pytest.raises(ValueError) as error:
         training.train(settings, trained, STAGES)
+    assert str(error.value) == (
+        f"{trained}/settings.json: window was 5 and is now 7, unary.steps was [40] and is now "
+        "[30, 50], finetune.rates.unary was 0.0003 and is now 0.5; give the options of the first "
+        "run, or another --output"
+    )
+
+
+def test_nets_that_were_changed_by_hand_are_refused(trained, data):
+    path = trained / "nets/unary.prototxt"
+    before = path.read_text()
+    path.write_text(before.replace("ignore_label: 255", "ignore_label: 254"))
+    with pytest.raises(ValueError, match=r"unary\.prototxt: differs from its definition: the nets"):
+        training.train(tiny(trained, data), trained, STAGES)
+    path.write_text(before)
 
 
 def test_a_stage_needs_the_one_before_it(tmp_path, data):

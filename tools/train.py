@@ -12,7 +12,7 @@ Stages: unary, pretrain_phase1, pretrain_phase2, finetune. A stage that is compl
 that was stopped goes on from its last whole snapshot: to resume, run the same command again.
 Finetuning starts from the scale of the filters f_m, and the R, that suit some training images best,
 and says which: from another it may never recover. --as-published does without.
-Writes OUTPUT/nets (by tools/make_nets.py), OUTPUT/snapshots, and for each stage OUTPUT/STAGE.log,
+Writes OUTPUT/settings.json, OUTPUT/nets, OUTPUT/snapshots, and for each stage OUTPUT/STAGE.log,
 Caffe's own log, and OUTPUT/STAGE.csv: iteration, seconds, learning_rate, loss, test_loss and
 test_accuracy, a line for each time that Caffe shows or tests.
 Exit codes: 0 done, 1 cannot train, 2 bad usage, 130 stopped by Ctrl-C or SIGTERM.

@@ -673,6 +673,17 @@ def assign(settings, assignments):
     return replace(settings, stages=stages, **changes)
 
 
+def by_name(settings):
+    """Return {name as --set takes it: value} of all settings."""
+    found = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    for stage_name, stage in found.pop("stages").items():
+        of_stage = {f.name: getattr(stage, f.name) for f in fields(stage)}
+        rates = of_stage.pop("rates")
+        of_stage |= {f"rates.{group}": rate for group, rate in rates.items()}
+        found |= {f"{stage_name}.{name}": value for name, value in of_stage.items()}
+    return found
+
+
 def _parse(kind, name, text):
     """Return text as the value of a field of the dataclass `kind`."""
     types = {f.name: f.type for f in fields(kind) if f.type not in (dict, Path)}

@@ -1,10 +1,12 @@
 """A training: its stages in order, each by `caffe train`, in a folder that says how far it is.
 
-The folder holds nets/, snapshots/, and of each stage STAGE.log, Caffe's own log, and STAGE.csv, the
-rows of training_log. A stage that is complete is skipped, one that was stopped goes on.
+The folder holds settings.json, nets/, snapshots/, and of each stage STAGE.log, Caffe's own log, and
+STAGE.csv, the rows of training_log. A stage that is complete is skipped, one that was stopped goes
+on.
 """
 
 import csv
+import json
 import math
 import os
 import signal
@@ -141,6 +143,32 @@ def calibrated(settings, weights):
     return weights | {"pairwise/filters": [filters], "compatibility": [R]}
 
 
+def keep_settings(settings, path):
+    """Write the settings of a run to a file, so that it goes on with no others.
+
+    Raises ValueError, which names all that changed, if it was begun with others.
+    """
+    now = json.loads(json.dumps(nets.by_name(settings), default=str))
+    before = json.loads(path.read_text()) if path.is_file() else now
+    changed = [
+        f"{name} was {before[name]} and is now {now[name]}"
+        for name in now
+        if name in before and before[name] != now[name]
+    ]
+    if changed:
+        raise ValueError(
+            f"{path}: {', '.join(changed)}; give the options of the first run, or another --output"
+        )
+    for line in nets.differences(settings):
+        if not line.endswith(": missing"):
+            raise ValueError(
+                f"{line}: the nets were made otherwise when the run began; give another --output"
+            )
+    with atomic.new_file(path) as partial:
+        partial.write_text(json.dumps(now, indent=1) + "\n")
+    nets.write(settings)
+
+
 def require(path, stage):
     """Return the path of a stage's weights; raises FileNotFoundError where it has not run."""
     if not path.is_file():
@@ -260,10 +288,7 @@ def train(settings, folder, stages, *, unary=None, vgg=None, gpu=None):
     settings.snapshots.mkdir(parents=True, exist_ok=True)
     busy = f"{folder}: another run is training here: wait for it"
     with atomic.locked(folder / ".lock", busy) as lock:
-        for line in nets.differences(settings):
-            if not line.endswith(": missing"):
-                raise ValueError(f"{line}; give the options of the first run, or another --output")
-        nets.write(settings)
+        keep_settings(settings, folder / "settings.json")
         names = list(settings.stages)
         for name in (name for name in names if name in stages):
             iteration, snapshot = last_snapshot(settings, name)
