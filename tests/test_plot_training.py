@@ -47,6 +47,19 @@ def test_mean_iou_takes_the_place_of_accuracy(run):
     assert lines(score) == {"network": [[20, 30], [100, 31.5]], "unary": [[20, 25], [100, 25]]}
 
 
+def test_what_training_saw_of_its_snapshots_is_drawn_too(tmp_path):
+    (tmp_path / "finetune.csv").write_text(
+        "iteration,loss,mean_iou,unary_mean_iou,similarity_like,similarity_unlike\n"
+        "0,2,,,,\n10,,30,25,0.5,0.25\n20,,32,26,0.25,0.125\n"
+    )
+    _, _, score, similarity = drawing.training_figure(read_run(tmp_path)).axes
+    assert lines(score) == {"network": [[10, 30], [20, 32]], "unary": [[10, 25], [20, 26]]}
+    assert lines(similarity) == {
+        "pairs of one label": [[10, 0.5], [20, 0.25]],
+        "pairs of two labels": [[10, 0.25], [20, 0.125]],
+    }
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_command_draws_runs_and_logs(run, suffix):
     (run / "caffe.log").write_text(LOG)

@@ -19,6 +19,7 @@ from tiny_nets import write_split
 
 from gcrf import nets, training
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
+from gcrf.training_log import read_csv
 
 STAGES = list(nets.SMALL.stages)
 MAX_ITER, INTERVAL = 60, 10
@@ -131,6 +132,18 @@ def iterations(folder, stage):
 
 def test_all_stages_end_with_whole_snapshots(trained):
     assert {path.name for path in (trained / "snapshots").iterdir()} >= ENDS
+
+
+@pytest.mark.parametrize("stage", ["unary", "finetune"])
+def test_the_csv_shows_what_each_snapshot_is_like(trained, stage):
+    rows = read_csv(trained / f"{stage}.csv")
+    looks = {int(row["iteration"]): row for row in rows if "mean_iou" in row}
+    assert list(looks) == list(range(INTERVAL, MAX_ITER + 1, INTERVAL))
+    assert all(0 <= float(row["mean_iou"]) <= 100 for row in looks.values())
+    for row in looks.values() if stage == "finetune" else ():
+        assert 0 <= float(row["similarity_like"]) <= 1
+        assert 0 <= float(row["similarity_auc"]) <= 1
+        assert 0 < float(row["compatibility_least"]) <= float(row["compatibility_greatest"])
 
 
 def test_the_csv_shows_loss_rate_and_test(trained):

@@ -5,8 +5,9 @@ Example: tools/plot_training.py runs/shapes --output training.png
 Example: tools/plot_training.py caffe.log --output training.svg
 
 Reads the folder of a run of tools/train.py, whose stages stand side by side, or logs of `caffe
-train` (its standard error). The score is the mean IoU where tools/score_snapshots.py has been, else
-the pixel accuracy that Caffe logs. Works while the training still runs.
+train` (its standard error). The score is the mean IoU of tools/score_snapshots.py, else that of
+tools/train.py on some images, else the pixel accuracy that Caffe logs. Works while the training
+still runs.
 Exit codes: 0 done, 1 nothing to draw, 2 bad usage.
 """
 

@@ -14,7 +14,9 @@ Finetuning starts from the scale of the filters f_m, and the R, that suit some t
 and says which: from another it may never recover. --as-published does without.
 Writes OUTPUT/settings.json, OUTPUT/nets, OUTPUT/snapshots, and for each stage OUTPUT/STAGE.log,
 Caffe's own log, and OUTPUT/STAGE.csv: iteration, seconds, learning_rate, loss, test_loss and
-test_accuracy, a line for each time that Caffe shows or tests.
+test_accuracy, a line for each time that Caffe shows or tests; and at each snapshot, on 50 test
+images, mean_iou and unary_mean_iou, the mean similarity of pairs of one label and of two, how well
+it tells them apart (similarity_auc, 0.5 to 1), and the least and greatest of C's diagonal.
 Exit codes: 0 done, 1 cannot train, 2 bad usage, 130 stopped by Ctrl-C or SIGTERM.
 """
 

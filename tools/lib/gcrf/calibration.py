@@ -57,10 +57,18 @@ def make_case(segmenter, image, truth):
     """Return the Case of an image, (H, W, 3) uint8 BGR, and its label map, (H, W) uint8."""
     blobs = segmenter.blobs(image, [UNARY, FILTERS])
     unary, filters = blobs[UNARY][0], blobs[FILTERS][0]
-    grid = truth[::STRIDE, ::STRIDE]
-    padded = np.full(unary.shape[1:], IGNORE_LABEL, np.uint8)
-    padded[: grid.shape[0], : grid.shape[1]] = grid
-    return Case(unary, filters, padded)
+    return Case(unary, filters, grid_labels(truth, unary.shape[1:]))
+
+
+def grid_labels(truth, shape):
+    """Return the labels of the cells of a grid of a shape (height, width), uint8.
+
+    truth: label map, (H, W) uint8; cells in the padding of its image have IGNORE_LABEL.
+    """
+    cells = truth[::STRIDE, ::STRIDE]
+    padded = np.full(shape, IGNORE_LABEL, np.uint8)
+    padded[: cells.shape[0], : cells.shape[1]] = cells
+    return padded
 
 
 def squared_distances(filters, labels, window):

@@ -134,21 +134,23 @@ def confusion_figure(confusion, class_names, title):
 
 def training_figure(curves):
     """Return a Figure of a training's stages, [runs.Curves, ...], a column each."""
-    rows = 3 if any(_has_scores(stage) for stage in curves) else 2
+    panels = [_draw_loss, _draw_rate]
+    if any(_has_scores(stage) for stage in curves):
+        panels.append(_draw_scores)
+    if any(_has_similarities(stage) for stage in curves):
+        panels.append(_draw_similarities)
+    rows = len(panels)
     figure = Figure(figsize=(0.4 + 3.2 * len(curves), 1 + 1.7 * rows), layout="constrained")
-    grid = figure.subplots(
-        rows, len(curves), squeeze=False, sharex="col", height_ratios=[1.6, 1, 1.6][:rows]
-    )
-    for panels, stage in zip(grid.T, curves, strict=True):
-        panels[0].set_title(stage.name.replace("_", " "), fontweight="bold")
-        _draw_loss(panels[0], stage)
-        _draw_rate(panels[1], stage)
-        if rows == 3:
-            _draw_scores(panels[2], stage)
-        drawn = [panel for panel in panels if panel.axison]
-        for panel in drawn:
-            panel.grid(color="#e6e6e6")
-            panel.spines[["top", "right"]].set_visible(False)
+    heights = [1.6, 1, 1.6, 1.6][:rows]
+    grid = figure.subplots(rows, len(curves), squeeze=False, sharex="col", height_ratios=heights)
+    for column, stage in zip(grid.T, curves, strict=True):
+        column[0].set_title(stage.name.replace("_", " "), fontweight="bold")
+        for draw, axes in zip(panels, column, strict=True):
+            draw(axes, stage)
+        drawn = [axes for axes in column if axes.axison]
+        for axes in drawn:
+            axes.grid(color="#e6e6e6")
+            axes.spines[["top", "right"]].set_visible(False)
         drawn[-1].set_xlabel("iteration")
         drawn[-1].tick_params(labelbottom=True)
         drawn[-1].xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -193,3 +195,21 @@ def _draw_scores(axes, stage):
         iterations, accuracy = stage.column("test_accuracy")
         axes.plot(iterations, 100 * accuracy, color=TEST)
         axes.set_ylabel("accuracy, per cent")
+
+
+def _has_similarities(stage):
+    return any("similarity_like" in row for row in stage.rows)
+
+
+def _draw_similarities(axes, stage):
+    if not _has_similarities(stage):
+        axes.set_axis_off()
+        return
+    for column, label, colour in (
+        ("similarity_like", "pairs of one label", TRAIN),
+        ("similarity_unlike", "pairs of two labels", TEST),
+    ):
+        axes.plot(*stage.column(column), ".-", label=label, color=colour)
+    axes.set_yscale("log")
+    axes.set_ylabel("mean similarity")
+    axes.legend(frameon=False)

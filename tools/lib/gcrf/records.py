@@ -5,6 +5,9 @@ import concurrent.futures
 import lmdb
 from caffe.proto import caffe_pb2
 
+from gcrf.images import decode_image
+from gcrf.label_maps import read_label_map
+
 FIRST_MAP_SIZE = 64 << 20  # bytes; doubled whenever it is full
 BATCH_BYTES = 32 << 20  # bytes to a transaction: bounds the memory
 
@@ -32,6 +35,16 @@ class RecordReader:
         if value is None:
             raise KeyError(key)
         return caffe_pb2.Datum.FromString(value)
+
+
+def read_samples(split, count):
+    """Yield (image, label map) of the first records of a split: a sample, as they are shuffled.
+
+    split: folder made by tools/prepare_lmdb.py; images and label maps as in images and label_maps.
+    """
+    images, labels = (RecordReader(split / name) for name in ("images", "labels"))
+    for key in images.keys[:count]:
+        yield decode_image(images.read(key).data), read_label_map(labels.read(key).data)
 
 
 class RecordWriter:

@@ -55,13 +55,27 @@ def read_scores(run_folder, stage):
     return {name: sorted(points) for name, points in found.items()}
 
 
+def mean_iou_of(rows):
+    """Return the mean IoU that tools/train.py saw at the snapshots, as in Curves."""
+    found = {}
+    for name, column in (("network", "mean_iou"), ("unary", "unary_mean_iou")):
+        points = [(int(row["iteration"]), float(row[column])) for row in rows if column in row]
+        if points:
+            found[name] = points
+    return found
+
+
 def read_run(source):
     """Return the Curves of each stage in the folder of a run, in order, or those of a log."""
     if source.is_dir():
-        curves = [
-            Curves(stage, read_csv(source / f"{stage}.csv"), read_scores(source, stage))
+        rows = {
+            stage: read_csv(source / f"{stage}.csv")
             for stage in PAPER.stages
             if (source / f"{stage}.csv").is_file()
+        }
+        curves = [
+            Curves(stage, found, read_scores(source, stage) or mean_iou_of(found))
+            for stage, found in rows.items()
         ]
         expected = "a folder with STAGE.csv in it, as tools/train.py writes them"
     else:

@@ -79,6 +79,17 @@ class Segmenter:
         return [total / passes for total in totals]
 
     @property
+    def mean_name(self):
+        """The name of the blob on the grid whose upsampling the scores are."""
+        return self._net.bottom_names[SCORES][0]
+
+    @property
+    def compatibility(self):
+        """C = R R', (K, K) float32, of the whole deploy net."""
+        R = self._net.params["compatibility"][0].data
+        return R @ R.T
+
+    @property
     def blob_names(self):
         """The names of the net's blobs, in the order in which it computes them."""
         return list(self._net.blobs)

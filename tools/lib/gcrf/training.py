@@ -26,11 +26,10 @@ from tqdm import tqdm
 from gcrf import atomic, efficientnet, nets, starting_weights
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
 from gcrf.calibration import Calibrator, make_case
-from gcrf.images import decode_image
-from gcrf.label_maps import read_label_map
-from gcrf.records import RecordReader
+from gcrf.monitor import Monitor
+from gcrf.records import read_samples
 from gcrf.segmenter import Segmenter
-from gcrf.training_log import COLUMNS, parse_line, read_csv
+from gcrf.training_log import COLUMNS, SNAPSHOT, parse_line, read_csv
 
 CALIBRATION_IMAGES = 24
 WORST_START = 10.0  # points of mean IoU below the unary, from which finetuning does not recover
@@ -48,13 +47,6 @@ def count_samples(data, split):
     if len(counts) > 1 or 0 in counts:
         raise ValueError(f"{data / split}: {sorted(counts)} images and labels, expected as many")
     return counts.pop()
-
-
-def read_records(split, count):
-    """Yield (image, label map) of the first records of a split: a sample, as they are shuffled."""
-    images, labels = (RecordReader(split / name) for name in ("images", "labels"))
-    for key in images.keys[:count]:
-        yield decode_image(images.read(key).data), read_label_map(labels.read(key).data)
 
 
 def last_snapshot(settings, name):
@@ -125,7 +117,7 @@ def calibrated(settings, weights):
         path = Path(folder) / "weights.caffemodel"
         write_caffemodel(path, weights)
         segmenter = Segmenter(settings.output / "deploy.prototxt", path)
-        samples = read_records(settings.data / settings.train_split, CALIBRATION_IMAGES)
+        samples = read_samples(settings.data / settings.train_split, CALIBRATION_IMAGES)
         cases = [make_case(segmenter, *sample) for sample in samples]
     calibrator = Calibrator(settings, cases)
     start = (
@@ -200,8 +192,7 @@ class TrainingProgress:
         found = parse_line(line)
         if "iteration" in found and found["iteration"] != self.row.get("iteration"):
             self._write()
-            seconds = self.before + time.monotonic() - self.start
-            self.row = {"seconds": f"{seconds:.1f}"}
+            self.row = {"seconds": self._seconds()}
             self.bar.update(int(found["iteration"]) - self.bar.n)
         self.row |= found
         if "loss" in found:
@@ -214,6 +205,16 @@ class TrainingProgress:
                 )
         elif "Snapshotting" in line:
             self._write()  # a run resumed from there does not repeat it
+
+    def add(self, iteration, found):
+        """Add {column: text} to the row of an iteration, the last one or a new one."""
+        if self.row.get("iteration") != iteration:
+            self._write()
+            self.row = {"iteration": iteration, "seconds": self._seconds()}
+        self.row |= found
+
+    def _seconds(self):
+        return f"{self.before + time.monotonic() - self.start:.1f}"
 
     def _write(self):
         if "iteration" in self.row:
@@ -246,9 +247,12 @@ def caffe_train(settings, name, folder, lock, gpu):
         "GLOG_logtostderr": "1",
     }
     log_path, fatal, finished = folder / f"{name}.log", "", False
+    monitor = None if name.startswith("pretrain") else Monitor(settings, name)
     progress = TrainingProgress(
         folder / f"{name}.csv", name, iteration, settings.stages[name].max_iter
     )
+    if monitor and snapshot:
+        progress.add(str(iteration), monitor.look(snapshot.with_suffix(".caffemodel")))
     with (
         log_path.open("a" if snapshot else "w") as log,
         subprocess.Popen(
@@ -262,6 +266,8 @@ def caffe_train(settings, name, folder, lock, gpu):
                 if line.startswith("F"):
                     fatal = line.rstrip()
                 progress.read(line)
+                if monitor and (match := SNAPSHOT.search(line)):
+                    progress.add(match[2], monitor.look(f"{match[1]}.caffemodel"))
             finished = process.wait() == 0
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)  # caffe then writes a snapshot and ends

@@ -1,4 +1,4 @@
-"""What Caffe says of a training in its log: the loss, the learning rate and the test's results.
+"""What is known of a training at an iteration: Caffe's log, and a look at the snapshot.
 
 A row is a dictionary, {column: text}, of one iteration; it lacks what Caffe did not say of that
 iteration. tools/train.py keeps rows as CSV.
@@ -7,12 +7,23 @@ iteration. tools/train.py keeps rows as CSV.
 import csv
 import re
 
-COLUMNS = ["iteration", "seconds", "learning_rate", "loss", "test_loss", "test_accuracy"]
+COLUMNS = [
+    *("iteration", "seconds", "learning_rate", "loss", "test_loss", "test_accuracy"),
+    # by gcrf.monitor, at each snapshot, on some test images
+    "mean_iou",  # per cent, as the next, on the grid
+    "unary_mean_iou",
+    "similarity_like",  # mean of the pairs of one label
+    "similarity_unlike",  # mean of the pairs of two labels
+    "similarity_auc",  # share of (like pair, unlike pair) whose like one is the more similar
+    "compatibility_least",  # on the diagonal of C
+    "compatibility_greatest",
+]
 NUMBER = r"(-?(?:nan|inf|[\d.]+(?:e[-+]?\d+)?))"
 # In the order in which one iteration may show them
 TESTING = re.compile(r"Iteration (\d+), Testing net")
 TEST_OUTPUT = re.compile(rf"Test net output #\d+: (loss|accuracy) = {NUMBER}")
 LOSS = re.compile(rf"Iteration (\d+) \(.*, loss = {NUMBER}")
+SNAPSHOT = re.compile(r"Snapshotting solver state to \S+ proto file (.*_iter_(\d+))\.solverstate")
 LEARNING_RATE = re.compile(rf"Iteration (\d+), lr = {NUMBER}")
 
 
