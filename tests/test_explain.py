@@ -10,7 +10,7 @@ import pytest
 from small_voc import encode, make_photo
 from tiny_nets import write_deploy_nets
 
-from gcrf import drawing, shipped, voc
+from gcrf import drawing, explanation, shipped, voc
 from gcrf.segmenter import UNARY, Segmenter, labels
 from python_layers import gmf, similarity
 
@@ -110,9 +110,9 @@ def test_the_cell_chosen_is_the_most_changed_with_another_label():
     result[:, 1, 2] = 0, 1
     result[:, 2, 0] = 0, 2
     result[:, 2, 3] = 0, 9  # beyond an image 24 pixels wide
-    assert explain.choose_cell(unary, result, (17, 24)) == (2, 0)
+    assert explanation.choose_cell(unary, result, (17, 24)) == (2, 0)
     result[:, 1:] = unary[:, 1:]
-    assert explain.choose_cell(unary, result, (17, 24)) == (0, 1)
+    assert explanation.choose_cell(unary, result, (17, 24)) == (0, 1)
 
 
 def test_the_command_draws_and_writes_the_numbers(arguments, network, photo, tmp_path):

@@ -21,7 +21,7 @@ LAYERS = [  # from the lowest; a module imports only lower ones; python_layers c
     ["gcrf.nets"],
     ["gcrf.runs", "gcrf.shipped", "gcrf.starting_weights"],
     ["gcrf.segmenter"],
-    ["gcrf.calibration", "gcrf.dense_crf", "gcrf.network", "gcrf.report"],
+    ["gcrf.calibration", "gcrf.dense_crf", "gcrf.explanation", "gcrf.network", "gcrf.report"],
     ["gcrf.monitor"],
     ["gcrf.training"],
     ["gcrf.evaluation"],

@@ -119,3 +119,15 @@ def class_names(root):
     if not 2 <= len(names) <= 255:
         raise ValueError(f"{path}: {len(names)} class names, expected 2 to 255, one a line")
     return names
+
+
+def names_of_classes(root, num_classes):
+    """Return as many class names as a net has classes: those of the data set in `root`.
+
+    With root None they are VOC's or, for another number of classes, the indices. Raises ValueError
+    for a data set of another number.
+    """
+    names = class_names(root) if root else CLASSES
+    if root and len(names) != num_classes:
+        raise ValueError(f"{root} has {len(names)} classes, the net {num_classes}; give its own")
+    return names if len(names) == num_classes else [str(label) for label in range(num_classes)]
