@@ -37,7 +37,7 @@ from google.protobuf import text_format
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from gcrf import atomic, cli, nets
+from gcrf import atomic, cli, nets, origin
 from gcrf.caffemodel import write_caffemodel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -375,14 +375,6 @@ def table(measurements):
     return lines
 
 
-def processor():
-    """Return the name of the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return os.uname().machine
-
-
 def report(settings, args, found, layers, trunk_costs):
     """Return the Markdown text of a whole run.
 
@@ -392,7 +384,7 @@ def report(settings, args, found, layers, trunk_costs):
     packages = ["pydensecrf2"] if args.no_pytorch else ["torch", "pydensecrf2"]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     lines = [
-        f"`{args.command}` on {args.threads} threads, {processor()}, {', '.join(versions)}, "
+        f"`{args.command}` on {args.threads} threads, {origin.processor()}, {', '.join(versions)}, "
         f"GOMP_SPINCOUNT={os.environ['GOMP_SPINCOUNT']}: "
         f"{args.repeats} rounds, in which each contender ran one pass in turn. A large matrix "
         f"product reached {flops / 1e6:.0f} GFLOP/s, a large copy {memory / 1e6:.1f} GB/s.",

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-import platform
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,7 +11,7 @@ from string import Template
 import cv2
 import numpy as np
 
-from gcrf import drawing, label_maps, voc
+from gcrf import drawing, label_maps, origin, voc
 from gcrf.caffemodel import read_caffemodel
 from gcrf.images import read_image, read_truth
 from gcrf.runs import DENSE_CRF, RESULTS, SUBMISSION, digest, read_run
@@ -299,15 +298,6 @@ def find_weights(run_folder, settings):
     )
 
 
-def processor():
-    """Return the name of this machine's processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()
-
-
 def durations(run_folder, steps):
     """Return tables of the commands and of the training's stages, each with its time."""
     parts = []
@@ -324,8 +314,7 @@ def durations(run_folder, steps):
         rows.append((escape(curves.name), last["iteration"], duration(float(last["seconds"]))))
     parts.append("<h3>Stages of the training</h3>")
     parts.append(table(["stage", "iterations", "time"], rows))
-    machine = f"{processor()}, {len(os.sched_getaffinity(0))} logical cores"
-    parts.append(f'<p class="soft">Report written on: {escape(machine)}.</p>')
+    parts.append(f'<p class="soft">Report written on: {escape(origin.machine())}.</p>')
     return "\n".join(parts)
 
 
