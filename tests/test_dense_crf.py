@@ -150,6 +150,20 @@ def test_the_progress_bar_ends_full(pool, capsys):
     assert f"{runs}/{runs}" in last
 
 
+def test_more_candidates_begin_on_fewer_images():
+    assert dense_crf.search_rounds(40) == list(dense_crf.ROUNDS)
+    assert dense_crf.search_rounds(200) == [(200, 16), (120, 8), (40, 4), (12, 2), (4, 1)]
+    assert dense_crf.search_rounds(10) == [(10, 4), (10, 2), (4, 1)]
+
+
+def test_a_search_with_more_candidates_tries_all_of_them(pool, capsys):
+    cases = [two_regions(seed, error=0.4, contrast=2) for seed in range(5)]
+    few, many = (tune(cases, 1, pool, count)[1] for count in (2, 50))
+    assert many > few
+    runs = 50 * 1 + 40 * 1 + 12 * 1 + 4 * 2 + 6 * 5  # on 1 of 5 cases, then on 2, 3 and all
+    assert f"{runs}/{runs}" in capsys.readouterr().err.rpartition("\r")[2]
+
+
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     deploy, weights = write_deploy_nets(tmp_path_factory.mktemp("nets"))

@@ -47,12 +47,13 @@ def tune(args):
     np.random.default_rng(args.seed).shuffle(samples)
     with pools.worker_processes() as pool:
         cases = read_cases(network.chosen(args).load(), samples[: args.images])
-        parameters, mean_iou = dense_crf.tune(cases, args.seed, pool)
+        parameters, mean_iou = dense_crf.tune(cases, args.seed, pool, args.candidates)
     unary = dense_crf.unary_mean_iou(cases)
     tuning = {
         "split": args.split,
         "images": len(cases),
         "seed": args.seed,
+        "candidates": args.candidates,
         "unary_mean_iou": unary,
         "mean_iou": mean_iou,
     }
@@ -73,6 +74,13 @@ def main(argv=None):
         type=cli.positive,
         default=100,
         help="how many images of the split, drawn at random (default: %(default)s, as DeepLab)",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=cli.positive,
+        default=dense_crf.ROUNDS[0][0],
+        help="to begin with; five times as many take not quite twice as long (default: "
+        "%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the parameters")

@@ -113,16 +113,30 @@ PUBLISHED = (
 LEAST = (0.1, 1, 0.3, 5, 2)  # of random candidates, drawn evenly on a logarithmic scale
 GREATEST = (30, 20, 30, 150, 60)
 ROUNDS = ((40, 4), (12, 2), (4, 1))  # so many candidates on one in so many cases
+GROWTH = (
+    3,
+    2,
+)  # a round before these has so many times more candidates, on so many times fewer cases
 STEPS = 6  # changes of the best, one after the other
 STEP_SIZE = 0.3  # standard deviation of the change of a value's logarithm
 NO_CHANGE = Parameters(0, 1, 0, 1, 1, 1)
 
 
-def tune(cases, seed, pool):
+def search_rounds(num_candidates):
+    """Return the rounds of a search, as ROUNDS."""
+    rounds = list(ROUNDS)
+    while rounds[0][0] < num_candidates:
+        kept, share = rounds[0]
+        rounds.insert(0, (kept * GROWTH[0], share * GROWTH[1]))
+    return [(min(kept, num_candidates), share) for kept, share in rounds]
+
+
+def tune(cases, seed, pool, num_candidates=ROUNDS[0][0]):
     """Return (Parameters, mean IoU), the best found for the cases; it may be NO_CHANGE.
 
-    cases: [(probabilities, image, truth), ...], as of `refine`; pool: of worker processes.
-    Shows a progress bar. The same seed gives the same result.
+    cases: [(probabilities, image, truth), ...], as of `refine`; pool: of worker processes;
+    num_candidates: published and random ones, to begin with. Shows a progress bar. The same seed
+    gives the same result.
     """
     random, counted = np.random.default_rng(seed), {}
 
@@ -144,9 +158,11 @@ def tune(cases, seed, pool):
             found.append((max(ious), candidate, STOPS[int(np.argmax(ious))]))
         return sorted(found, key=itemgetter(0), reverse=True)
 
-    rounds = [(kept, math.ceil(len(cases) / share)) for kept, share in ROUNDS]
+    rounds = [
+        (kept, math.ceil(len(cases) / share)) for kept, share in search_rounds(num_candidates)
+    ]
     candidates = [*PUBLISHED]
-    candidates += [_random_candidate(random) for _ in range(ROUNDS[0][0] - len(PUBLISHED))]
+    candidates += [_random_candidate(random) for _ in range(num_candidates - len(PUBLISHED))]
     with tqdm(total=_num_runs(rounds, len(cases)), desc="search", unit="run") as bar:
         for kept, num_cases in rounds:
             found = scores(candidates[:kept], num_cases)
