@@ -136,13 +136,13 @@ def test_all_images_are_inside_and_can_be_read(page, text):
 def test_the_comparison_of_a_hand_worked_case():
     results = {
         key: measure([[hits, 10 - hits], [1, 4]]) | {"absent_classes": []}
-        for key, hits in zip(report.METHODS, (5, 7, 6, 9), strict=True)
+        for key, hits in zip(report.METHODS, (5, 7, 6, 8, 9), strict=True)
     }
     (table,) = Page(report.comparison(results)).tables
     assert [row[0] for row in table[1:]] == list(report.METHODS.values())
     # hits 5: IoU 5/11 and 4/10; hits 9: 9/11 and 4/6
     assert table[1][1:] == ["42.73", "", "60.00", "65.00", "43.64"]
-    assert table[4][1:] == ["74.24", "+31.52", "86.67", "85.00", "76.77"]
+    assert table[5][1:] == ["74.24", "+31.52", "86.67", "85.00", "76.77"]
 
 
 def test_the_comparison_has_the_numbers_of_the_results(page, folders):
@@ -241,6 +241,25 @@ def test_what_is_missing_is_named(folders, broken, message, capsys):
     finally:
         path.with_suffix(".away").rename(path)
     assert message in capsys.readouterr().err
+
+
+def test_the_finetuned_network_s_own_unary_is_shown_where_it_was_scored(folders, tmp_path):
+    found = json.loads((folders / "eval/results.json").read_text())
+    (tmp_path / "images.jsonl").write_bytes((folders / "eval/images.jsonl").read_bytes())
+    own = {"network": found["network"], "unary": found["unary_dense_crf"]}
+    (tmp_path / "results.json").write_text(json.dumps(own))
+    results = report.read_results(tmp_path, folders / "eval")
+    assert list(results) == ["unary", "unary_dense_crf", "gcrf_unary", "gcrf"]
+    assert results["gcrf_unary"] == own["unary"]
+
+
+def test_methods_that_were_not_scored_alike_are_refused(folders, tmp_path, capsys):
+    (tmp_path / "results.json").write_bytes((folders / "before/results.json").read_bytes())
+    settings, *lines = (folders / "before/images.jsonl").read_text().splitlines(keepends=True)
+    mirrored = settings.replace('"mirror": false', '"mirror": true')
+    (tmp_path / "images.jsonl").write_text("".join([mirrored, *lines]))
+    assert run(folders, "--before", str(tmp_path)) == 1
+    assert "was scored with mirror True, " in capsys.readouterr().err
 
 
 def test_another_split_before_finetuning_is_refused(folders, tmp_path, capsys):

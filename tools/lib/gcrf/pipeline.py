@@ -184,10 +184,15 @@ def run(folder, steps, minutes=None):
 def print_summary(folder, results, seconds):
     """Print the comparison, where the files are, and the time."""
     unary = results["unary"]["mean_iou"]
-    print(f"\n{len(results['gcrf']['images'])} held-out images       mean IoU   over the unary")
+    print(
+        f"\n{len(results['gcrf']['images'])} held-out images   mean IoU   over the unary   accuracy"
+    )
     for key, result in results.items():
-        gain = "" if key == "unary" else f"{result['mean_iou'] - unary:+17.2f}"
-        print(f"{report.METHODS[key]:<24}{result['mean_iou']:11.2f}{gain}")
+        gain = "" if key == "unary" else f"{result['mean_iou'] - unary:+.2f}"
+        print(
+            f"{report.METHODS[key]:<24}{result['mean_iou']:7.2f}{gain:>17}"
+            f"{result['pixel_accuracy']:11.2f}"
+        )
     print(f"\nReport:      {folder / 'report.html'}")
     print(f"Results:     {folder / 'results.json'}")
     print(f"Time:        {report.duration(seconds)}")

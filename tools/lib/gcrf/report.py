@@ -14,15 +14,17 @@ import numpy as np
 from gcrf import drawing, label_maps, origin, voc
 from gcrf.caffemodel import read_caffemodel
 from gcrf.images import read_image, read_truth
-from gcrf.runs import DENSE_CRF, RESULTS, SUBMISSION, digest, read_run
+from gcrf.runs import DENSE_CRF, RESULTS, SUBMISSION, digest, read_run, read_settings
 from gcrf.scores import MEASURES
 
 METHODS = {  # in the order of the paper's comparison
     "unary": "unary",
     "unary_dense_crf": "unary + dense CRF",
     "gcrf_before_finetuning": "GCRF before finetuning",
+    "gcrf_unary": "the GCRF's own unary",  # that of the finetuned network, where it was scored
     "gcrf": "GCRF",
 }
+CONDITIONS = ("root", "labels", "scales", "mirror")  # of an evaluation, the same for all methods
 NUM_EXAMPLES = 3  # images where the GCRF helps most, and as many where it harms most
 LONGEST_SIDE = 400  # of a picture in the report, pixels
 
@@ -35,7 +37,7 @@ TEMPLATE = Template("""<!DOCTYPE html>
 <style>
 :root { color-scheme: light dark; --text: #1d2126; --soft: #5a636e; --line: #d8dde3;
   --ground: #ffffff; --card: #f5f7f9; --unary: #8a939d; --unary_dense_crf: #e69f00;
-  --gcrf_before_finetuning: #56b4e9; --gcrf: #0072b2; }
+  --gcrf_before_finetuning: #56b4e9; --gcrf_unary: #cc79a7; --gcrf: #0072b2; }
 @media (prefers-color-scheme: dark) { :root { --text: #e4e7eb; --soft: #a3adb8; --line: #3a424c;
   --ground: #15191e; --card: #1f252c; --gcrf: #3d9be0; --gcrf_before_finetuning: #9ad0f2; } }
 * { box-sizing: border-box; }
@@ -83,7 +85,10 @@ $body
 
 
 def read_results(eval_folder, unary_folder, before=None):
-    """Return {key of METHODS: results of tools/eval.py}, for the methods that were scored."""
+    """Return {key of METHODS: results of tools/eval.py}, for the methods that were scored.
+
+    Raises ValueError for methods that were not scored on the same images in the same way.
+    """
     results = read_json(unary_folder / "results.json", "tools/eval.py")
     if "unary" not in results:
         raise ValueError(
@@ -91,11 +96,20 @@ def read_results(eval_folder, unary_folder, before=None):
             "--unary"
         )
     for key, folder in (("gcrf", eval_folder), ("gcrf_before_finetuning", before)):
-        if folder:
-            results[key] = read_json(folder / "results.json", "tools/eval.py")["network"]
-            if results[key]["images"].keys() != results["unary"]["images"].keys():
+        if not folder:
+            continue
+        found = read_json(folder / "results.json", "tools/eval.py")
+        results[key] = found["network"]
+        if key == "gcrf" and "unary" in found and folder != unary_folder:
+            results["gcrf_unary"] = found["unary"]
+        if results[key]["images"].keys() != results["unary"]["images"].keys():
+            raise ValueError(f"{folder} and {unary_folder} scored different images: use one split")
+        conditions, others = read_settings(folder), read_settings(unary_folder)
+        for name in CONDITIONS:
+            if conditions[name] != others[name]:
                 raise ValueError(
-                    f"{folder} and {unary_folder} scored different images: use one split"
+                    f"{folder} was scored with {name} {conditions[name]}, {unary_folder} with "
+                    f"{others[name]}: score all methods alike"
                 )
     return {key: results[key] for key in METHODS if key in results}
 
@@ -239,7 +253,7 @@ def choose_examples(results):
 def example(results, eval_folder, unary_folder, settings, image_id):
     """Return (HTML of one image and its label maps, the labels that occur in them).
 
-    settings: the first line of the evaluation's images.jsonl.
+    settings: of the evaluation.
     """
     sample = voc.sample(settings["root"], image_id, settings["labels"])
     maps = {"truth": read_truth(sample.label)}
@@ -325,8 +339,7 @@ def build(run_folder, eval_folder, unary_folder, before=None, steps=None):
     Raises OSError or ValueError where something is missing, and says what makes it.
     """
     results = read_results(eval_folder, unary_folder, before)
-    with (eval_folder / "images.jsonl").open() as file:
-        settings = json.loads(file.readline())
+    settings = read_settings(eval_folder)
     weights = find_weights(run_folder, settings)
     R = read_caffemodel(weights)["compatibility"][0]
     R = R.reshape(R.shape[-2:])

@@ -100,6 +100,12 @@ def digest(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def read_settings(folder):
+    """Return the settings that an evaluation was made with, as in ScoredImages."""
+    with (folder / "images.jsonl").open() as file:
+        return json.loads(file.readline())
+
+
 class ScoredImages:
     """The confusion matrices of the images done, in a file that outlives a killed run.
 
