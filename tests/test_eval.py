@@ -19,7 +19,7 @@ from tiny_nets import write_deploy_nets
 from gcrf import dense_crf, label_maps
 from gcrf.dense_crf import Parameters
 from gcrf.runs import RESULTS, SUBMISSION
-from gcrf.scores import confusion_matrix, measure
+from gcrf.scores import TRIMAP, confusion_matrix, measure, trimap
 from gcrf.segmenter import UNARY, Segmenter
 
 IDS = [f"2007_{number:06d}" for number in range(12)]
@@ -77,6 +77,23 @@ def test_results_are_those_of_the_saved_predictions(network, root, tmp_path, cap
     absent = results(out)["network"]["absent_classes"]
     assert absent and f"nor the predictions: {', '.join(absent)}" in table
     assert f"{results(out)['network']['mean_iou']:.2f}" in table
+
+
+def test_the_trimap_counts_only_pixels_near_borders(network, root, tmp_path):
+    out = tmp_path / "out"
+    assert tool.main(arguments(network, root, "--output", str(out), "--save-predictions")) == 0
+    totals = dict.fromkeys(TRIMAP, 0)
+    for image_id in IDS:
+        truth = label_maps.read_label_map(label_path(root, image_id).read_bytes())
+        saved = out / "results" / SUBMISSION / f"{image_id}.png"
+        prediction = label_maps.read_label_map(saved.read_bytes())
+        for width, band in trimap(truth).items():
+            totals[width] = totals[width] + confusion_matrix(band, prediction, 21)
+    assert results(out)["network"]["trimap"] == {
+        str(width): {key: measure(total)[key] for key in ("mean_iou", "pixel_accuracy")}
+        for width, total in totals.items()
+    }
+    assert totals[1].sum() < totals[20].sum() <= np.sum(results(out)["network"]["confusion"])
 
 
 def test_predictions_are_the_segmenters(network, root, tmp_path):

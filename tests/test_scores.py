@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, jaccard_score, recall_score
 
-from gcrf.scores import confusion_matrix, measure
+from gcrf.scores import TRIMAP, border_distances, confusion_matrix, measure, trimap
 
 
 def test_two_by_three_pixels_worked_by_hand():
@@ -62,3 +62,26 @@ def test_nothing_to_score_is_an_error():
     ignored = np.full((2, 3), 255, np.uint8)
     with pytest.raises(ValueError, match="all ignored"):
         measure(confusion_matrix(ignored, np.zeros_like(ignored), 5))
+
+
+def test_the_distance_to_another_label_is_counted_in_pixels_and_void_is_a_label():
+    label_map = np.array([[1, 1, 1, 255, 2], [1, 1, 1, 1, 2]], np.uint8)
+    expected = [[3, 2, 1, 1, 1], [np.sqrt(10), np.sqrt(5), np.sqrt(2), 1, 1]]
+    np.testing.assert_allclose(border_distances(label_map), expected, rtol=1e-6)
+
+
+def test_one_label_alone_has_no_border():
+    assert np.isinf(border_distances(np.zeros((3, 4), np.uint8))).all()
+
+
+def test_a_band_holds_the_pixels_near_borders():
+    truth = np.zeros((3, 60), np.uint8)
+    truth[:, 30:] = 4
+    truth[:, 29:31] = 255
+    bands = trimap(truth)
+    assert list(bands) == list(TRIMAP)
+    for width, band in bands.items():
+        counted = np.flatnonzero(band[1] != 255)
+        expected = [*range(29 - width, 29), *range(31, 31 + width)]
+        assert counted.tolist() == expected
+        assert (band == truth)[:, counted].all()

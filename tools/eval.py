@@ -7,9 +7,10 @@ Example:
         --root data/VOCdevkit/VOC2012 --split val --unary --output results/val
 
 Prints a table and writes OUT/results.json, OUT/confusion_NAME.png and OUT/images.jsonl (the
-confusion matrix of each image, from which --resume goes on). NAME is network, with --unary also
-unary, and with --dense-crf also unary_dense_crf. The class names are those in ROOT/classes.txt, one
-a line, or, without that file, VOC's.
+confusion matrices of each image, from which --resume goes on). NAME is network, with --unary also
+unary, and with --dense-crf also unary_dense_crf. In results.json, trimap has the mean IoU and the
+pixel accuracy within 1, 2, 5, 10 and 20 pixels of a border between labels, or void ones.
+The class names are those in ROOT/classes.txt, one a line, or, without that file, VOC's.
 Exit codes: 0 done, 1 bad data (each bad file is named on standard error), 2 bad usage, 130 stopped.
 """
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gcrf import atomic, dense_crf, drawing, label_maps, pools, voc
 from gcrf.images import BadFileError, read_image, read_truth
 from gcrf.runs import DENSE_CRF, RESULTS, SUBMISSION, ScoredImages, digest
-from gcrf.scores import confusion_matrix, measure
+from gcrf.scores import TRIMAP, confusion_matrix, measure, trimap
 from gcrf.segmenter import SCORES, UNARY, labels
 
 
@@ -43,8 +43,7 @@ def evaluate(
     list_path: the list of the split, as voc.read_samples takes it; unary: score the net's unary
     network too; parameters: of a dense CRF on the unary, scored too; save_predictions: save the
     label maps; resume: go on where a run was stopped.
-    Returns {name: measures, class names, matrix and each image's mean IoU}, which results.json
-    holds too. Raises OSError or ValueError for what is wrong.
+    Returns what results.json holds, as _summarise. Raises OSError or ValueError for what is wrong.
     """
     class_names = voc.class_names(root)
     samples = voc.read_samples(list_path, root, label_folder)
@@ -70,6 +69,7 @@ def evaluate(
             "dense_crf": parameters and dataclasses.asdict(parameters),
             "save_predictions": save_predictions,
             "num_classes": segmenter.num_classes,
+            "trimap": list(TRIMAP),
         }
         progress = ScoredImages(output / "images.jsonl", settings, resume)
         bad = _score_all(segmenter, samples, blobs, folders, progress=progress, refine=refine)
@@ -136,7 +136,10 @@ def _read(sample):
 
 
 def _score(predicted, num_classes, folders):
-    """Return {name: confusion matrix} of the Predictions of a sample, and save their label maps."""
+    """Return the confusion matrices of the Predictions of a sample, and save their label maps.
+
+    They are {name: matrix}, and of each band of the trimap {_in_band(name, width): matrix}.
+    """
     sample = predicted.sample
     maps = predicted.maps | {name: future.result() for name, future in predicted.refined.items()}
     truth = read_truth(sample.label)
@@ -144,25 +147,44 @@ def _score(predicted, num_classes, folders):
         matrices = {name: confusion_matrix(truth, maps[name], num_classes) for name in maps}
     except ValueError as error:
         raise BadFileError(f"{sample.label}: {error}") from error
+    for width, band in trimap(truth).items():
+        for name, label_map in maps.items():
+            matrices[_in_band(name, width)] = confusion_matrix(band, label_map, num_classes)
     for name, folder in folders.items():
         with atomic.new_file(folder / f"{sample.id}.png") as path:
             path.write_bytes(label_maps.encode_palette_png(maps[name], voc.palette()))
     return matrices
 
 
+def _in_band(name, width):
+    return f"{name} within {width}"
+
+
 def _summarise(samples, names, progress, class_names):
-    """Return the results, {name: measures, class names, matrix and each image's mean IoU}."""
+    """Return the results, {name: measures, class names, matrix and each image's mean IoU}.
+
+    Beside them, trimap: {width: some measures near borders}, without bands that have no pixel.
+    """
     results = {}
     for name in names:
         matrices = {sample.id: progress.matrix(sample.id, name) for sample in samples}
         total = sum(matrices.values())
         found = measure(total)
+        bands = {
+            width: sum(progress.matrix(sample.id, _in_band(name, width)) for sample in samples)
+            for width in TRIMAP
+        }
+        near = {width: measure(matrix) for width, matrix in bands.items() if matrix.any()}
         absent = [c for c, iou in zip(class_names, found["iou"], strict=True) if iou is None]
         results[name] = {
             **found,
             "classes": class_names,
             "absent_classes": absent,
             "confusion": total.tolist(),
+            "trimap": {
+                width: {key: measures[key] for key in ("mean_iou", "pixel_accuracy")}
+                for width, measures in near.items()
+            },
             "images": {  # an image whose pixels are all ignored has none
                 image_id: measure(matrix)["mean_iou"] if matrix.any() else None
                 for image_id, matrix in matrices.items()

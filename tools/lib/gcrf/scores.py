@@ -4,9 +4,12 @@ A confusion matrix counts pixels: row the true class, column the predicted one. 
 add up to the matrix of the set, which the measures are taken of (not means over images).
 """
 
+import cv2
 import numpy as np
 
 from gcrf.label_maps import IGNORE_LABEL
+
+TRIMAP = (1, 2, 5, 10, 20)  # pixels: the widths of the bands along the borders of labels
 
 MEASURES = {  # of `measure`, as tables name them
     "mean_iou": "mean IoU",
@@ -38,6 +41,33 @@ def confusion_matrix(truth, prediction, num_classes):
                 f"{name} has the labels {wrong.tolist()}, expected 0..{num_classes - 1}{ignored}"
             )
     return counts[:num_classes, :num_classes]
+
+
+def border_distances(label_map):
+    """Return how far each pixel is from the nearest one of another label, (H, W) float32, or inf.
+
+    label_map: (H, W) uint8, in which IGNORE_LABEL is a label as any other: VOC has it along the
+    borders of objects. A pixel beside another label is 1 away.
+    """
+    distances = np.full(label_map.shape, np.inf, np.float32)
+    for label in np.unique(label_map):
+        inside = label_map == label
+        if not inside.all():
+            found = cv2.distanceTransform(
+                inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+            )
+            distances[inside] = found[inside]
+    return distances
+
+
+def trimap(truth):
+    """Return {width: truth in the band along the borders of labels}, all else being ignored.
+
+    The bands of P. Kohli et al., "Robust higher order potentials for enforcing label consistency",
+    2009: how good the labels are near the borders of objects. truth: (H, W) uint8.
+    """
+    distances = border_distances(truth)
+    return {width: np.where(distances <= width, truth, np.uint8(IGNORE_LABEL)) for width in TRIMAP}
 
 
 def measure(confusion):
