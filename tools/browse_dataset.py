@@ -2,9 +2,10 @@
 """Draw what a network will be trained on, straight from the LMDBs: look before a long training.
 
 Example: tools/browse_dataset.py data/voc_lmdb/train_aug --out sheet.png
-A row of the sheet is a record: the image, its label map, the two overlaid, and the crop of it that
-the SegData layer makes in its first epoch with this seed, with its label. The legend below names
-the classes in those records. Exit codes: 0 done, 1 bad data, 2 bad usage.
+
+Each row of the sheet is a record: the image, its label map, an overlay of both, and the crop that
+the SegData layer makes of it in the first epoch with this seed, with its label. The legend below
+names the classes in these records. Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
 import json
@@ -98,12 +99,18 @@ def browse(args):
 
 def main(argv=None):
     parser = cli.parser(__doc__)
-    parser.add_argument("folder", type=Path, help="a split that prepare_lmdb.py made, OUT/SPLIT")
-    parser.add_argument("--out", type=Path, required=True, help="the sheet, a .png or .jpg file")
-    parser.add_argument("--count", type=int, default=8, help="records (default: %(default)s)")
-    parser.add_argument("--crop-size", type=int, default=321, help="pixels (default: %(default)s)")
+    parser.add_argument("folder", type=Path, help="a split made by prepare_lmdb.py, OUT/SPLIT")
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the choice and the crops (default: %(default)s)"
+        "--out", type=Path, required=True, help="sheet to write, a .png or .jpg file"
+    )
+    parser.add_argument(
+        "--count", type=int, default=8, help="number of records (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--crop-size", type=int, default=321, help="in pixels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="for choosing records and crops (default: %(default)s)"
     )
     args = parser.parse_args(argv)
     if args.count < 1 or args.crop_size < 1 or args.seed < 0:

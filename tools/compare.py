@@ -6,8 +6,9 @@ Example:
         --predictions unary=demo/eval_unary/results_unary GCRF=demo/eval/results \\
         --output comparison.png
 
-A row is an image; after its truth comes a column for each NAME=FOLDER, where tools/eval.py
---save-predictions wrote its label maps. Exit codes: 0 done, 1 missing or bad file, 2 bad usage.
+Each row is an image. After the truth comes one column for each NAME=FOLDER, a folder of label maps
+written by tools/eval.py --save-predictions.
+Exit codes: 0 done, 1 missing or bad file, 2 bad usage.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def compare(args):
 def main(argv=None):
     parser = cli.parser(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="data set in VOC's layout")
-    parser.add_argument("--ids", nargs="+", required=True, metavar="ID", help="of the images")
+    parser.add_argument("--ids", nargs="+", required=True, metavar="ID", help="ids of the images")
     parser.add_argument(
         "--predictions", type=column, nargs="+", required=True, metavar="NAME=FOLDER"
     )

@@ -2,8 +2,9 @@
 """Convert label maps painted in colours to palette PNGs of class indices.
 
 Example: tools/convert_rgb_labels.py --labels painted --out SegmentationClass
-A colour that is not in the table stops the run; white, or VOC's void colour, becomes ignore (255).
-OUT appears only when all of it is done. Exit codes: 0 done, 1 bad data, 2 bad usage.
+
+A colour that is not in the table stops the run. White and VOC's void colour become ignore (255).
+OUT appears only when everything is done. Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
 import sys
@@ -75,7 +76,7 @@ def main(argv=None):
     parser.add_argument(
         "--colours",
         type=Path,
-        help='text file, a line "red green blue" a class (default: the 21 classes of VOC)',
+        help='text file, one line "red green blue" per class (default: the 21 classes of VOC)',
     )
     return cli.run("convert_rgb_labels", convert, parser.parse_args(argv))
 

@@ -4,9 +4,9 @@
 Example:
     tools/convert_sbd.py --sbd data/benchmark_RELEASE/dataset --voc data/VOCdevkit/VOC2012
 
-Writes VOC/SegmentationClassAug: VOC's own label map where VOC has one (it marks the void border),
-SBD's class segmentation for the other images. The folder appears only when all of it is done.
-Exit codes: 0 done, 1 bad data, 2 bad usage.
+Writes VOC/SegmentationClassAug. Images that VOC has labelled keep VOC's label map, which marks the
+void border; the others get SBD's class segmentation. The folder appears only when everything is
+done. Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
 import concurrent.futures
@@ -81,8 +81,8 @@ def convert_all(args):
 
 def main(argv=None):
     parser = cli.parser(__doc__)
-    parser.add_argument("--sbd", type=Path, required=True, help="SBD's folder dataset")
-    parser.add_argument("--voc", type=Path, required=True, help="folder VOCdevkit/VOC2012")
+    parser.add_argument("--sbd", type=Path, required=True, help="SBD's folder 'dataset'")
+    parser.add_argument("--voc", type=Path, required=True, help="the folder VOCdevkit/VOC2012")
     cli.add_jobs(parser, "processes")
     return cli.run("convert_sbd", convert_all, parser.parse_args(argv))
 

@@ -3,10 +3,10 @@
 
 Example: tools/demo.py --output demo
 
-Makes the data, trains all stages of the small networks, tunes the rival dense CRF, scores all of
-them on images that none has seen, and writes OUTPUT/report.html and OUTPUT/results.json (mean IoU
-in per cent: unary, unary_dense_crf, gcrf_before_finetuning, gcrf). Each step is a command that it
-shows. To go on after a stop, run the same command again: complete steps are skipped.
+Makes the data, trains all stages of the small networks, tunes a dense CRF to compare with, scores
+them all on images that none of them has seen, and writes OUTPUT/report.html and OUTPUT/results.json
+(mean IoU in per cent: unary, unary_dense_crf, gcrf_before_finetuning, gcrf). It prints the command
+of each step. To resume after a stop, run the same command again: complete steps are skipped.
 Exit codes: 0 done, 1 a step failed, 2 bad usage, 130 stopped by Ctrl-C or SIGTERM.
 """
 
@@ -62,7 +62,7 @@ def main(argv=None):
     return cli.run(
         *("demo", run, folder),
         errors=[pipeline.StepError],
-        stopped="stopped; run the same command to go on",
+        stopped="stopped; run the same command to resume",
     )
 
 

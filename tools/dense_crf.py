@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Tune a dense CRF on a network's unary: the rival that the Gaussian CRF is compared with.
+"""Tune a dense CRF on a network's unary, to compare the Gaussian CRF with.
 
 Example:
     tools/dense_crf.py --deploy prototxt/deploy_unary.prototxt \\
         --weights snapshots/finetune_iter_31000.caffemodel \\
         --root data/VOCdevkit/VOC2012 --split train --images 40 --output dense_crf.json
 
-Seeks the parameters with the best mean IoU on random images of a split; `tools/eval.py --dense-crf
-dense_crf.json` then scores them on another split. Random candidates are tried on some of the
-images, the better ones on more, the best on all, and then small changes of the best. The published
-parameters and no CRF at all are among the candidates. OUTPUT holds the parameters, and the mean IoU
-without and with them. The same seed gives the same result.
+Searches for the parameters with the best mean IoU on random images of a split. To score them on
+another split: tools/eval.py --dense-crf dense_crf.json. Random candidates are tried on some of the
+images, the better ones on more, the best on all; then the best one is varied. The published
+parameters and no CRF at all are among the candidates. OUTPUT holds the parameters and the mean IoU
+with and without them. The same seed gives the same result.
 Exit codes: 0 done, 1 bad data, 2 bad usage, 130 stopped.
 """
 
@@ -73,7 +73,7 @@ def main(argv=None):
         "--images",
         type=cli.positive,
         default=100,
-        help="how many images of the split, drawn at random (default: %(default)s, as DeepLab)",
+        help="number of random images of the split (default: %(default)s, as DeepLab)",
     )
     parser.add_argument(
         "--candidates",

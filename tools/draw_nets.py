@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Draw the networks in prototxt/ as docs/nets/*.svg, so that a reader sees what is joined to what.
+"""Draw the networks in prototxt/ as docs/nets/*.svg.
 
 Example: tools/draw_nets.py
 Example: tools/draw_nets.py nets/camvid/finetune.prototxt --output nets/camvid
-Needs Graphviz (apt-get install graphviz). Exit codes: 0 drawn, 1 bad net or no Graphviz, 2 bad
-usage.
+
+Needs Graphviz (apt-get install graphviz).
+Exit codes: 0 drawn, 1 bad net or no Graphviz, 2 bad usage.
 """
 
 import subprocess

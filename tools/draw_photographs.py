@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Draw photographs beside what the unary, a dense CRF on it, and the Gaussian CRF make of them.
+"""Draw photographs beside their label maps by the unary, a dense CRF and the Gaussian CRF.
 
 Example:
     tools/draw_photographs.py cat.jpg street.jpg --pixel 120 88 --pixel 40 200 \\
         --dense-crf dense_crf.json --output photographs.png
 
-A row is a photograph. Its last column shows how similar the neighbours of one pixel are to it: the
-pixel of the photograph's --pixel, or the one whose scores the CRF changed most. Without --deploy
-and --weights the network is the trained model that comes with the project; the dense CRF's
-parameters are of tools/dense_crf.py.
+Each row is a photograph. The last column shows how similar its neighbours are to one pixel: the
+one given by --pixel, or the one whose scores the CRF changed most. Without --deploy and --weights,
+the network is the trained model that comes with the project. tools/dense_crf.py writes the dense
+CRF's parameters.
 Exit codes: 0 done, 1 bad file or pixel, 2 bad usage.
 """
 
@@ -86,10 +86,13 @@ def main(argv=None):
         nargs=2,
         action="append",
         metavar=("X", "Y"),
-        help="in the photograph of the same number; once for each, or not at all",
+        help="a pixel of each photograph, in their order; give one for each, or none",
     )
     parser.add_argument(
-        "--dense-crf", type=Path, metavar="PARAMETERS", help="JSON file of tools/dense_crf.py"
+        "--dense-crf",
+        type=Path,
+        metavar="PARAMETERS",
+        help="JSON file written by tools/dense_crf.py",
     )
     cli.add_picture(parser)
     return cli.run("draw_photographs", draw, parser.parse_args(argv))

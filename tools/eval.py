@@ -7,10 +7,10 @@ Example:
         --root data/VOCdevkit/VOC2012 --split val --unary --output results/val
 
 Prints a table and writes OUT/results.json, OUT/confusion_NAME.png and OUT/images.jsonl (the
-confusion matrices of each image, from which --resume goes on). NAME is network, with --unary also
-unary, and with --dense-crf also unary_dense_crf. In results.json, trimap has the mean IoU and the
-pixel accuracy within 1, 2, 5, 10 and 20 pixels of a border between labels, or void ones.
-The class names are those in ROOT/classes.txt, one a line, or, without that file, VOC's.
+confusion matrices of each image, from which --resume continues). NAME is network, and also unary
+with --unary and unary_dense_crf with --dense-crf. trimap in results.json has the mean IoU and the
+pixel accuracy within 1, 2, 5, 10 and 20 pixels of a border between labels or of a void pixel.
+The class names are read from ROOT/classes.txt, one per line; without that file they are VOC's.
 Exit codes: 0 done, 1 bad data (each bad file is named on standard error), 2 bad usage, 130 stopped.
 """
 
@@ -79,14 +79,14 @@ def parse_arguments(argv):
     parser.add_argument(
         "--unary",
         action="store_true",
-        help="score the deploy net's unary network beside the whole, from the same pass",
+        help="also score the deploy net's unary network, from the same pass",
     )
     parser.add_argument(
         "--dense-crf",
         type=Path,
         metavar="PARAMETERS",
-        help="with --unary: score the unary with a dense CRF too, whose parameters this JSON file "
-        "of tools/dense_crf.py holds",
+        help="with --unary: also score the unary with a dense CRF, whose parameters are in this "
+        "JSON file of tools/dense_crf.py",
     )
     parser.add_argument(
         "--save-predictions",
@@ -95,7 +95,7 @@ def parse_arguments(argv):
         "them; those of --unary and --dense-crf below OUTPUT/results_unary and "
         f"OUTPUT/{RESULTS[DENSE_CRF]}",
     )
-    parser.add_argument("--resume", action="store_true", help="go on where a run was stopped")
+    parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
     args = parser.parse_args(argv)
     if args.dense_crf and not args.unary:
         parser.error("--dense-crf refines the unary: give --unary too")

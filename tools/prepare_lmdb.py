@@ -6,9 +6,9 @@ Example:
         --splits train_aug=data/lists/train_aug.txt val --out data/voc_lmdb
 
 Writes OUT/SPLIT/images, OUT/SPLIT/labels and OUT/SPLIT/summary.json. The two LMDBs have the same
-keys in the same, shuffled, order; images keep their bytes, labels become one-channel PNGs. OUT
-appears only when all of it is done. The class names are those in ROOT/classes.txt, one a line, or
-the 21 of VOC where there is no such file.
+keys in the same, shuffled order. Images keep their bytes; labels become one-channel PNGs. OUT
+appears only when everything is done. The class names are read from ROOT/classes.txt, one per line;
+without that file they are VOC's 21.
 Exit codes: 0 done, 1 bad data (each bad file is named on standard error), 2 bad usage.
 """
 
@@ -197,10 +197,10 @@ def parse_arguments(argv):
         required=True,
         metavar="NAME[=LIST]",
         help="NAME reads ROOT/ImageSets/Segmentation/NAME.txt, NAME=LIST the file LIST. A line is "
-        "an id, or an image and a label path below ROOT",
+        "an id, or an image path and a label path below ROOT",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to create")
-    parser.add_argument("--seed", type=int, default=1, help="of the shuffle (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="for shuffling (default: %(default)s)")
     cli.add_jobs(parser, "files checked at once")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument(

@@ -5,10 +5,11 @@ Example:
     tools/report.py runs/shapes --unary results/unary --before results/before \\
         --eval results/val --output report.html
 
-Takes the folder of a run of tools/train.py, and folders of tools/eval.py with --save-predictions on
-one data set in VOC's layout: of the finetuned network; of stage unary with --unary, and --dense-crf
-for that comparison; and of the weights that finetuning started from. The file needs no other: its
-pictures are inside. Exit codes: 0 done, 1 something is missing, 2 bad usage.
+Takes the folder of a run of tools/train.py, and folders that tools/eval.py --save-predictions wrote
+on one data set in VOC's layout: one for the finetuned network; one for stage unary, scored with
+--unary and, to compare with a dense CRF, --dense-crf; and one for the weights that finetuning
+started from. The HTML file contains its pictures. Exit codes: 0 done, 1 something is missing, 2 bad
+usage.
 """
 
 import sys
@@ -30,13 +31,13 @@ def main(argv=None):
     parser = cli.parser(__doc__)
     parser.add_argument("run", type=Path, help="folder of a run of tools/train.py")
     for flag, text, required in (
-        ("--eval", "folder of tools/eval.py, of the finetuned network", True),
-        ("--unary", "the same of stage unary, scored with --unary", True),
-        ("--before", "the same of the weights that finetuning started from", False),
+        ("--eval", "folder of tools/eval.py for the finetuned network", True),
+        ("--unary", "the same for stage unary, scored with --unary", True),
+        ("--before", "the same for the weights that finetuning started from", False),
     ):
         parser.add_argument(flag, type=Path, required=required, help=text)
     parser.add_argument(
-        "--steps", type=Path, help="JSON file of the commands and their seconds, by tools/demo.py"
+        "--steps", type=Path, help="JSON file of the commands and their times, by tools/demo.py"
     )
     parser.add_argument("--output", type=Path, required=True, help="HTML file to write")
     return cli.run("report", report, parser.parse_args(argv))

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Score every snapshot of a training, so that tools/plot_training.py can draw the mean IoU.
+"""Score every snapshot of a training, so that tools/plot_training.py can plot the mean IoU.
 
 Example: tools/score_snapshots.py runs/shapes --root data/shapes/VOC --split val
 
-RUN is the folder of a run of tools/train.py. Runs tools/eval.py, which has the details, on each
-snapshot of the stages that give class scores, unary and finetune, and writes
-RUN/scores/STAGE_ITERATION/results.json and its companions. To go on after a stop, or with the
-snapshots of a training that went on, run the same command again: what is done is not done twice.
+RUN is the folder of a run of tools/train.py. Scores each snapshot of the stages that give class
+scores, unary and finetune, as tools/eval.py does, and writes RUN/scores/STAGE_ITERATION, which
+holds results.json and what tools/eval.py writes with it. To resume after a stop, or to score the
+snapshots of a training that has gone on, run the same command again: nothing is scored twice.
 Exit codes: 0 done, 1 cannot score, 2 bad usage.
 """
 

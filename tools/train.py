@@ -8,15 +8,16 @@ Examples:
     tools/train.py --output runs/camvid --data data/camvid_lmdb --num-classes 11 \\
         --train-split train --test-size 481 --vgg VGG_ILSVRC_16_layers.caffemodel
 
-Stages: unary, pretrain_phase1, pretrain_phase2, finetune. A stage that is complete is skipped, one
-that was stopped goes on from its last whole snapshot: to resume, run the same command again.
-Finetuning starts from the scale of the filters f_m, and the R, that suit some training images best,
-and says which: from another it may never recover. --as-published does without.
-Writes OUTPUT/settings.json, OUTPUT/nets, OUTPUT/snapshots, and for each stage OUTPUT/STAGE.log,
-Caffe's own log, and OUTPUT/STAGE.csv: iteration, seconds, learning_rate, loss, test_loss and
-test_accuracy, a line for each time that Caffe shows or tests; and at each snapshot, on 50 test
-images, mean_iou and unary_mean_iou, the mean similarity of pairs of one label and of two, how well
-it tells them apart (similarity_auc, 0.5 to 1), and the least and greatest of C's diagonal.
+Stages: unary, pretrain_phase1, pretrain_phase2, finetune. Complete stages are skipped, and a
+stopped one resumes from its last complete snapshot: run the same command again.
+Before finetuning, the scale of the filters f_m and the R that suit some training images best are
+found and printed; from a bad start finetuning may never recover. --as-published leaves this out.
+Writes OUTPUT/settings.json, OUTPUT/nets and OUTPUT/snapshots, and for each stage OUTPUT/STAGE.log,
+Caffe's own log, and OUTPUT/STAGE.csv. This has a line whenever Caffe displays or tests: iteration,
+seconds, learning_rate, loss, test_loss and test_accuracy. For each snapshot it also has, on 50 test
+images, mean_iou and unary_mean_iou, the mean similarity of pairs with the same and with different
+labels, how well it tells the two apart (similarity_auc, 0.5 to 1), and the smallest and largest
+diagonal entry of C.
 Exit codes: 0 done, 1 cannot train, 2 bad usage, 130 stopped by Ctrl-C or SIGTERM.
 """
 
@@ -36,12 +37,14 @@ def main(argv=None):
         nargs="+",
         choices=names,
         metavar="STAGE",
-        help="default: all, but with --unary those after unary, and with a light trunk pretrain "
-        "only --as-published",
+        help="default: all; with --unary, those after unary; with a light trunk, pretrain only if "
+        "--as-published",
     )
     parser.add_argument("--unary", type=Path, help=".caffemodel of a trained unary network")
-    parser.add_argument("--vgg", type=Path, help=".caffemodel of VGG-16, to start stage unary from")
-    parser.add_argument("--gpu", help="device of caffe, such as 0; default: the CPU")
+    parser.add_argument(
+        "--vgg", type=Path, help=".caffemodel of VGG-16, for stage unary to start from"
+    )
+    parser.add_argument("--gpu", help="caffe's device, such as 0; default: the CPU")
     nets.add_arguments(parser.add_argument_group("networks and data"))
     options = vars(parser.parse_args(argv))
     folder = options.pop("output")
@@ -63,7 +66,7 @@ def main(argv=None):
         "train",
         partial(training.train, settings, folder, stages, unary=unary, vgg=vgg, gpu=gpu),
         errors=[RuntimeError, FloatingPointError],
-        stopped="stopped; run the same command to go on",
+        stopped="stopped; run the same command to resume",
     )
 
 
