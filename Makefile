@@ -78,7 +78,7 @@ join-model = stamp="$$(cat $(MODEL) tools/lib/gcrf/{shipped,efficientnet}.py | s
     echo "$$stamp" >build/models/.made-from; }
 
 .PHONY: packages compiler source venv venv-dev configure
-.PHONY: all demo figures test test-fast lint format check install clean help
+.PHONY: all demo figures photographs test test-fast lint format check install clean help
 
 # The build that was made last is build/current: env.sh takes that one.
 all: configure  ## build Caffe with the layers, and a Python environment
@@ -125,9 +125,15 @@ configure: compiler source venv
 demo: all  ## train, compare with a dense CRF, and write demo/report.html
 	@. ./env.sh && tools/demo.py --output demo
 
+# They come with scikit-image, and are free to show: a cat (CC0), and a person (NASA, public domain).
+photographs: all  ## draw the README's photographs again, by the trained model
+	@. ./env.sh && tools/draw_photographs.py --output docs/photographs.png \
+	  --dense-crf models/voc_lite/dense_crf.json \
+	  $(VENV)/lib/python3*/site-packages/skimage/data/{chelsea,astronaut}.png
+
 # The images with the greatest gain, two between, and the one with the greatest loss.
 # The pixel is far from its badge.
-figures: demo  ## draw the README's figures again, from demo/
+figures: demo photographs  ## draw the README's figures again, from demo/
 	@. ./env.sh && eval=demo/eval_unary/results_unary && \
 	tools/compare.py --root demo/shapes --output docs/comparison.png \
 	  --ids shapes_000847 shapes_000857 shapes_000822 shapes_000858 --predictions \
