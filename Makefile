@@ -78,7 +78,7 @@ join-model = stamp="$$(cat $(MODEL) tools/lib/gcrf/{shipped,efficientnet}.py | s
     echo "$$stamp" >build/models/.made-from; }
 
 .PHONY: packages compiler source venv venv-dev configure
-.PHONY: all demo figures photographs test test-fast lint format check install clean help
+.PHONY: all demo photographs figures test test-fast lint format check install clean help
 
 # The build that was made last is build/current: env.sh takes that one.
 all: configure  ## build Caffe with the layers, and a Python environment
