@@ -151,9 +151,9 @@ def test_the_progress_bar_ends_full(pool, capsys):
 
 
 def test_more_candidates_begin_on_fewer_images():
-    assert dense_crf.search_rounds(40) == list(dense_crf.ROUNDS)
-    assert dense_crf.search_rounds(200) == [(200, 16), (120, 8), (40, 4), (12, 2), (4, 1)]
-    assert dense_crf.search_rounds(10) == [(10, 4), (10, 2), (4, 1)]
+    assert dense_crf.search_rounds(40, 32) == [(40, 8), (12, 16), (4, 32)]
+    assert dense_crf.search_rounds(200, 32) == [(200, 2), (120, 4), (40, 8), (12, 16), (4, 32)]
+    assert dense_crf.search_rounds(10, 32) == [(10, 8), (10, 16), (4, 32)]
 
 
 def test_a_search_with_more_candidates_tries_all_of_them(pool, capsys):

@@ -21,8 +21,7 @@ PREDICTED_IMAGES = 4
 
 def make_steps(folder, settings=nets.SMALL, train_images=800, val_images=60):
     """Return the steps {name: command, a list}, in order; settings: of the networks."""
-    data, run = folder / "shapes", folder / "run"
-    last = run / f"snapshots/finetune_iter_{settings.stages['finetune'].max_iter}.caffemodel"
+    data = folder / "shapes"
     images = range(train_images, train_images + PREDICTED_IMAGES)  # of val, which follows train
     options = {
         "train": ["--small", "--as-published"],
@@ -39,8 +38,8 @@ def make_steps(folder, settings=nets.SMALL, train_images=800, val_images=60):
         ),
         **pipeline.comparison_steps(folder, settings, ["--root", data], ("train", "val"), options),
         "predict": pipeline.command(
-            *("tools/predict.py", "--deploy", run / "nets/deploy.prototxt", "--weights", last),
-            *("--output", folder / "predictions"),
+            *("tools/predict.py", "--output", folder / "predictions"),
+            *pipeline.network(*pipeline.trained(folder, settings, "finetune")),
             *(data / f"JPEGImages/shapes_{number:06d}.jpg" for number in images),
         ),
     }

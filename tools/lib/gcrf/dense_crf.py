@@ -122,13 +122,22 @@ STEP_SIZE = 0.3  # standard deviation of the change of a value's logarithm
 NO_CHANGE = Parameters(0, 1, 0, 1, 1, 1)
 
 
-def search_rounds(num_candidates):
-    """Return the rounds of a search, as ROUNDS."""
+def search_rounds(num_candidates, num_cases):
+    """Return the rounds of a search: [(candidates kept, cases that they are tried on), ...]."""
     rounds = list(ROUNDS)
     while rounds[0][0] < num_candidates:
         kept, share = rounds[0]
         rounds.insert(0, (kept * GROWTH[0], share * GROWTH[1]))
-    return [(min(kept, num_candidates), share) for kept, share in rounds]
+    return [(min(kept, num_candidates), math.ceil(num_cases / share)) for kept, share in rounds]
+
+
+def num_runs(num_candidates, num_cases):
+    """Return how often `tune` runs the dense CRF: a round's candidates have cases behind them."""
+    runs, before = STEPS * num_cases, 0
+    for kept, count in search_rounds(num_candidates, num_cases):
+        runs += kept * (count - before)
+        before = count
+    return runs
 
 
 def tune(cases, seed, pool, num_candidates=ROUNDS[0][0]):
@@ -158,12 +167,10 @@ def tune(cases, seed, pool, num_candidates=ROUNDS[0][0]):
             found.append((max(ious), candidate, STOPS[int(np.argmax(ious))]))
         return sorted(found, key=itemgetter(0), reverse=True)
 
-    rounds = [
-        (kept, math.ceil(len(cases) / share)) for kept, share in search_rounds(num_candidates)
-    ]
+    rounds = search_rounds(num_candidates, len(cases))
     candidates = [*PUBLISHED]
     candidates += [_random_candidate(random) for _ in range(num_candidates - len(PUBLISHED))]
-    with tqdm(total=_num_runs(rounds, len(cases)), desc="search", unit="run") as bar:
+    with tqdm(total=num_runs(num_candidates, len(cases)), desc="search", unit="run") as bar:
         for kept, num_cases in rounds:
             found = scores(candidates[:kept], num_cases)
             candidates = [candidate for _, candidate, _ in found]
@@ -191,15 +198,6 @@ def _confusions(probabilities, image, truth, parameters):
     """Return the confusion matrix after each number of iterations in STOPS, (len(STOPS), K, K)."""
     found = _refine(probabilities, image, parameters, STOPS)
     return np.stack([confusion_matrix(truth, each, len(probabilities)) for each in found])
-
-
-def _num_runs(rounds, num_cases):
-    """Return how often `tune` runs the dense CRF: a round's candidates have cases behind them."""
-    runs, before = STEPS * num_cases, 0
-    for kept, count in rounds:
-        runs += kept * (count - before)
-        before = count
-    return runs
 
 
 def _random_candidate(random):

@@ -32,6 +32,21 @@ def command(tool, *arguments):
     return [os.path.relpath(origin.ROOT / tool), *map(str, arguments)]
 
 
+def trained(folder, settings, stage):
+    """Return the (deploy net, weights) that stage unary or finetune of folder/run ends with."""
+    run, max_iter = folder / "run", settings.stages[stage].max_iter
+    deploy = "deploy_unary" if stage == "unary" else "deploy"
+    return (
+        run / f"nets/{deploy}.prototxt",
+        run / f"snapshots/{stage}_iter_{max_iter}.caffemodel",
+    )
+
+
+def network(deploy, weights):
+    """Return the arguments by which tools take a network."""
+    return ["--deploy", deploy, "--weights", weights]
+
+
 def comparison_steps(folder, settings, data_set, splits, options):
     """Return the steps {name: command} from a data set to the scores of all methods.
 
@@ -39,17 +54,12 @@ def comparison_steps(folder, settings, data_set, splits, options):
     arguments of the tools that say where it is; splits: to tune the dense CRF on, and to score on;
     options: {step: more arguments of its command}.
     """
-    run, deploy = folder / "run", folder / "run/nets"
-    stages, snapshots = settings.stages, run / "snapshots"
-
-    def weights(stage):
-        return snapshots / f"{stage}_iter_{stages[stage].max_iter}.caffemodel"
-
-    unary = ["--deploy", deploy / "deploy_unary.prototxt", "--weights", weights("unary")]
-    gcrf = ["--deploy", deploy / "deploy.prototxt", "--weights"]
+    deploy, finetuned = trained(folder, settings, "finetune")
+    start = finetuned.parent / settings.stages["finetune"].weights
+    unary = network(*trained(folder, settings, "unary"))
     tuned, test = folder / "dense_crf.json", [*data_set, "--split", splits[1], "--resume"]
     steps = {
-        "train": ["tools/train.py", "--data", folder / "lmdb", "--output", run],
+        "train": ["tools/train.py", "--data", folder / "lmdb", "--output", folder / "run"],
         "dense CRF": [
             *("tools/dense_crf.py", *unary, *data_set),
             *("--split", splits[0], "--output", tuned),
@@ -59,11 +69,11 @@ def comparison_steps(folder, settings, data_set, splits, options):
             *("--save-predictions", "--output", folder / "eval_unary"),
         ],
         "evaluate before finetuning": [
-            *("tools/eval.py", *gcrf, snapshots / stages["finetune"].weights, *test),
+            *("tools/eval.py", *network(deploy, start), *test),
             *("--output", folder / "eval_before"),
         ],
         "evaluate": [
-            *("tools/eval.py", *gcrf, weights("finetune"), *test),
+            *("tools/eval.py", *network(deploy, finetuned), *test),
             *("--save-predictions", "--output", folder / "eval"),
         ],
     }
