@@ -80,7 +80,7 @@ join-model = stamp="$$(cat $(MODEL) tools/lib/gcrf/{shipped,efficientnet}.py | s
     echo "$$stamp" >build/models/.made-from; }
 
 .PHONY: packages compiler source venv venv-dev configure
-.PHONY: all demo voc-lite photographs figures test test-fast lint format check install clean help
+.PHONY: all demo voc-lite voc photographs figures test test-fast lint format check install clean help
 
 # The build that was made last is build/current: env.sh takes that one.
 all: configure  ## build Caffe with the layers, and a Python environment
@@ -127,10 +127,18 @@ configure: compiler source venv
 demo: all  ## train, compare with a dense CRF, and write demo/report.html
 	@. ./env.sh && tools/demo.py --output demo
 
-voc-lite: all  ## VOC=FOLDER OPTIONS=...: the same on photographs, in 40 minutes: runs/voc_lite
-	@[ "$(words $(VOC))" = 1 ] || \
-	  $(call stop,which photographs? make voc-lite VOC=FOLDER (one in VOC's layout))
+need-voc = [ "$(words $(VOC))" = 1 ] || \
+  $(call stop,which photographs? make $@ VOC=FOLDER (one in VOC's layout))
+
+voc-lite: all  ## VOC=FOLDER OPTIONS=...: the same on photographs, in runs/voc_lite; 40 minutes
+	@$(need-voc)
 	@. ./env.sh && tools/voc_lite.py --root $(VOC) --output runs/voc_lite $(OPTIONS)
+
+voc: all  ## VOC=FOLDER OPTIONS=...: three longer runs, in runs/voc_*, and the tables of docs/voc.md
+	@$(need-voc)
+	@. ./env.sh && for seed in 1 2 3; do \
+	  tools/voc_lite.py --root $(VOC) --output runs/voc_$$seed --full --seed $$seed $(OPTIONS) || exit; \
+	done && tools/voc_table.py runs/voc_{1,2,3}
 
 # They come with scikit-image, and are free to show: a cat (CC0), and a person (NASA, public domain).
 photographs: all  ## draw the README's photographs again, by the trained model

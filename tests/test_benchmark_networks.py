@@ -115,17 +115,6 @@ def test_short_times_keep_their_digits():
     assert line.startswith("| Caffe | 1.23 | 1.24 | 1.24 |")
 
 
-def test_the_page_keeps_its_other_sections():
-    page = benchmark.between_markers(PAGE, "new")
-    assert page == PAGE.replace("\nold\n", "\n\nnew\n\n")
-    assert benchmark.between_markers(page, "new") == page
-
-
-def test_a_page_without_the_comments_is_refused():
-    with pytest.raises(ValueError, match="add the two comments"):
-        benchmark.between_markers("# Title\n", "new")
-
-
 def test_the_share_of_what_is_no_convolution():
     costs = [Cost("a", "Convolution", 10, 1), Cost("b", "ReLU", 0, 1)]
     assert benchmark.other_share(costs, [3.0, 1.0]) == 0.25

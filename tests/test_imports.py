@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "tools/lib/gcrf"
 LAYERS = [  # from the lowest; a module imports only lower ones; python_layers counts as one
     ["gcrf.atomic", "gcrf.cli", "gcrf.label_maps", "gcrf.pools", "gcrf.training_log", "gcrf.voc"],
-    ["gcrf.caffemodel", "gcrf.images", "gcrf.origin", "gcrf.scores"],
+    ["gcrf.caffemodel", "gcrf.images", "gcrf.markdown", "gcrf.origin", "gcrf.scores"],
     ["gcrf.records"],
     ["python_layers"],
     ["gcrf.drawing", "gcrf.net_parts"],

@@ -37,7 +37,7 @@ from google.protobuf import text_format
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from gcrf import atomic, cli, nets, origin
+from gcrf import atomic, cli, markdown, nets, origin
 from gcrf.caffemodel import write_caffemodel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -427,16 +427,6 @@ def other_share(trunk_costs, times):
     return other / sum(times)
 
 
-def between_markers(text, content):
-    """Return a page's text with new content between the two comments of this benchmark."""
-    begin, end = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
-    before, found_begin, rest = text.partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end):
-        raise ValueError(f"no {begin} ... {end}: add the two comments where the tables belong")
-    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
-
-
 def labels(convolutions, shares):
     """Return [(text, indices), ...] for the picture: one for all convolutions of a shape.
 
@@ -500,7 +490,7 @@ def run(args):
     if not args.no_pytorch and not importlib.util.find_spec("torch"):
         raise ValueError(f"PyTorch is missing: {INSTALL}\nor leave it out with --no-pytorch")
     page = args.docs / "performance.md"
-    between_markers(page.read_text(), "")  # before minutes of work, not after
+    markdown.between_markers(page.read_text(), "benchmark", "")  # before minutes of work, not after
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(args.threads)  # for the contenders
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in env.sh, for all of them
@@ -530,7 +520,7 @@ def run(args):
     draw_roofline(args.docs / "roofline.png", trunk_costs, layers)
     text = report(settings, args, found, layers, trunk_costs)
     with atomic.new_file(page) as partial:
-        partial.write_text(between_markers(page.read_text(), text))
+        partial.write_text(markdown.between_markers(page.read_text(), "benchmark", text))
     print(text)
 
 
