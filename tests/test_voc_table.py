@@ -1,6 +1,7 @@
 """tools/voc_table.py: tables of several runs, from folders as tools/voc_lite.py leaves them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -114,9 +115,11 @@ def test_the_histogram_counts_every_image_once():
 
 def test_an_ablation_names_what_differs(runs, tmp_path):
     other = write_run(tmp_path / "window7", 1, more=-2, window=7)
-    _, page = make(tmp_path, runs[0], "--ablations", other)
-    assert rows(page, "as above") == [["66.67", "80.00", "42.86"]]
-    assert rows(page, "window = 7") == [["42.86", "60.00", "42.86"]]
+    shutil.rmtree(write_run(tmp_path / "same", 1) / "eval_unary")
+    _, page = make(tmp_path, runs[0], "--ablations", other, tmp_path / "same")
+    assert rows(page, "as above") == [["42.86", "53.85", "42.86", "66.67", "80.00"]]
+    assert rows(page, "window = 7") == [["42.86", "53.85", "42.86", "42.86", "60.00"]]
+    assert rows(page, "the same") == [["", "", "42.86", "66.67", "80.00"]]
 
 
 def test_runs_that_differ_in_more_than_the_seed_are_refused(runs, tmp_path, capsys):

@@ -6,8 +6,8 @@ Example:
 
 Writes them into docs/voc.md, between its two "results" comments: the methods' scores, mean and, of
 several runs, least and greatest; each class; the scores near borders; the gains by image; times;
-what was run, and where. Runs must differ in nothing but the seed. An ablation is a folder with
-run/, of tools/train.py, and eval/, of tools/eval.py with --unary, as in that of tools/voc_lite.py;
+what was run, and where. Runs must differ in nothing but the seed. An ablation is another folder of
+tools/voc_lite.py, or one that has of it only run/, of tools/train.py, and eval/, of tools/eval.py;
 its row names the settings that differ from those of the first run.
 Exit codes: 0 done, 1 something is missing or does not belong together, 2 bad usage.
 """
@@ -189,22 +189,26 @@ def inference_times(runs):
 
 def ablations(folders, first):
     """Return the table of other trainings, by what differs from the settings of the first run."""
-    rows = [("as above", *_row(first.results["gcrf"], first.results["gcrf_unary"]))]
+    columns = ("unary", DENSE_CRF, "gcrf_unary", "gcrf")
+    rows = [("as above", *_scores(first.results, columns))]
     for folder in folders:
         changed = differences(read_settings(folder), first.settings)
         name = ", ".join(f"{name} = {value}" for name, value in changed.items()) or "the same"
         found = read_json(folder / "eval/results.json", "tools/eval.py")
-        if "unary" not in found:
-            raise ValueError(f"{folder / 'eval'}: no unary; run tools/eval.py with --unary")
-        if found["network"]["images"].keys() != first.results["gcrf"]["images"].keys():
+        results = {"gcrf": found["network"], "gcrf_unary": found.get("unary")}
+        if (folder / "eval_unary").exists():  # else it started from another one's unary
+            results |= read_json(folder / "eval_unary/results.json", "tools/eval.py")
+        if results["gcrf"]["images"].keys() != first.results["gcrf"]["images"].keys():
             raise ValueError(f"{folder} and {first.folder} scored different images")
-        rows.append((name, *_row(found["network"], found["unary"])))
-    return markdown.table(["settings", "GCRF, mean IoU", "pixel accuracy", "its own unary"], rows)
+        rows.append((name, *_scores(results, columns)))
+    head = ["mean IoU", *(METHODS[key] for key in columns), "its pixel accuracy"]
+    return markdown.table(head, rows)
 
 
-def _row(network, unary):
-    scores = network["mean_iou"], network["pixel_accuracy"], unary["mean_iou"]
-    return [f"{score:.2f}" for score in scores]
+def _scores(results, keys):
+    """Return the mean IoU of each method, where it was scored, and the GCRF's pixel accuracy."""
+    ious = [f"{results[key]['mean_iou']:.2f}" if results.get(key) else "" for key in keys]
+    return [*ious, f"{results['gcrf']['pixel_accuracy']:.2f}"]
 
 
 def what_was_run(runs):
@@ -242,7 +246,7 @@ def tables(runs, folders, command):
         inference_times(runs),
     ]
     if folders:
-        parts += ["**Ablations.** Seeds and schedules as above but for what is named."]
+        parts += ["**Ablations.** As the first run but for the settings that are named."]
         parts += [ablations(folders, runs[0])]
     return "\n\n".join([*parts, f"**What was run.** {what_was_run(runs)}"])
 
