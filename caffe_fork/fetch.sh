@@ -1,10 +1,10 @@
 #!/bin/bash
 # Make the patched Caffe source tree: fetch.sh FOLDER
 #
-# Takes BVLC Caffe at commit 99bd997 from Debian's source package, or from the
-# user's own checkout where CAFFE_SRC names one (which is copied, never written
-# to), and applies Debian's patches, then ours. FOLDER appears when it is whole;
-# it is made anew when this script, a patch or the checkout changes.
+# Takes BVLC Caffe at commit 99bd997 from Debian's source package, or copies the
+# user's own checkout if CAFFE_SRC names one (which is never written to), and
+# applies Debian's patches, then ours. FOLDER appears only when it is complete,
+# and is made again when this script, a patch or the checkout changes.
 set -euo pipefail
 
 version=1.0.0+git20180821.99bd997
@@ -26,7 +26,7 @@ die() {
   exit 1
 }
 
-# try WHAT COMMAND...: run it, or die in one line that ends with its first one.
+# try WHAT COMMAND...: run it, or die with WHAT and the first line of its output.
 try() {
   local what=$1 output free_mb
   shift
@@ -36,7 +36,7 @@ try() {
   die "$what: ${output%%$'\n'*}"
 }
 
-# What the tree is made from; the same key means the same tree.
+# Identifies what the tree is made from: the same key means the same tree.
 key() {
   {
     cat "$here/fetch.sh" "$here"/patches/*.patch
@@ -50,7 +50,7 @@ key() {
 
 has_sha256() { echo "$2  $1" | sha256sum --check --status 2>/dev/null; }
 
-# download FROM: both archives, from this Debian mirror, into $work.
+# download MIRROR: get both archives from this Debian mirror into $work.
 download() {
   rm -rf "$work/apt"
   mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" &&
@@ -102,8 +102,8 @@ copy_checkout() {
     --exclude=./python/caffe/_caffe.so -cf - . | tar -C "$work/tree" -xmf -
 }
 
-# Every file is unpacked with the present time, or else a file that becomes as
-# old as upstream's would not be compiled again.
+# All files get the current time: one that was changed back to upstream's would
+# otherwise be too old to be compiled again.
 unpack() {
   mkdir "$work/tree"
   try "cannot unpack $debian" tar -C "$work/tree" -xmf "$cache/$debian"
@@ -114,8 +114,8 @@ unpack() {
   fi
 }
 
-# Debian's patches, then ours. A user's own checkout may hold some of them: those
-# are taken off first, so that it is all the same in the end.
+# Debian's patches, then ours. A user's own checkout may have some of them: those
+# are taken out first, so that the result is the same.
 apply_patches() {
   local patches i
   mapfile -t patches < <(
@@ -139,8 +139,8 @@ patch_tree() {
     <"${@: -1}"
 }
 
-# Files that are as in the last tree keep their time, so that they are not
-# compiled again.
+# Files that have not changed since the last tree keep their time, so that they
+# are not compiled again.
 keep_times() {
   local line
   while read -r line; do

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Install the system packages of apt-packages.txt that are missing; usually
-# there are none, and this takes a few milliseconds.
+# Install those system packages of apt-packages.txt that are missing. Usually
+# none are, and this takes a few milliseconds.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,5 +1,5 @@
-# Sourced by the get_*.sh scripts beside it: fetch, check and unpack, so that
-# what lies under its final name is whole.
+# Sourced by the get_*.sh scripts beside it. Fetches, checks and unpacks, so that
+# whatever has its final name is complete.
 
 set -euo pipefail
 program=$(basename "$0")
@@ -9,8 +9,8 @@ fail() { # fail MESSAGE [EXIT_CODE]
   exit "${2:-1}"
 }
 
-# set_folder "$@": the script's only argument, or its own folder, as $folder;
-# for --help the script's leading comment.
+# set_folder "$@": set $folder to the script's only argument, or to its own folder.
+# --help prints the script's leading comment.
 set_folder() {
   case ${1:-} in
     -h | --help)
@@ -24,20 +24,20 @@ set_folder() {
   mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] || fail "$folder: cannot write to it"
 }
 
-command -v curl >/dev/null || fail "curl is not there; install the package curl"
+command -v curl >/dev/null || fail "curl not found; install the package curl"
 
-# lock FILE: for as long as this script runs.
+# lock FILE: until this script ends.
 lock() {
   exec 9>>"$1"
-  flock --nonblock 9 || fail "$1: another run is at work on it; wait for it"
+  flock --nonblock 9 || fail "$1: another run is working on it; wait for it"
 }
 
-# digest ALGORITHM FILE: prints it.
+# digest ALGORITHM FILE: print it.
 digest() { "$1sum" <"$2" | cut -d ' ' -f 1; }
 
-# download URL FILE [ALGORITHM DIGEST]: FILE appears when all of it is there and
-# has that digest. A transfer that breaks off goes on where it stopped: at once
-# if it has brought anything, else in the next run.
+# download URL FILE [ALGORITHM DIGEST]: FILE appears when it is complete and has
+# that digest. A transfer that breaks off is resumed where it stopped: at once if
+# it has brought anything, else in the next run.
 download() {
   local url=$1 file=$2 algorithm=${3:-} expected=${4:-}
   local partial before status answer found
@@ -59,7 +59,7 @@ download() {
           ;;
         0:*) break ;;
         *) [ "$(stat --format %s "$partial")" -gt "$before" ] || fail "$url: ${answer#* }; run \
-$program again when that is mended, it goes on from byte $before" ;;
+$program again when that is fixed; it resumes at byte $before" ;;
       esac
     done
   fi
@@ -77,8 +77,8 @@ $program again when that is mended, it goes on from byte $before" ;;
   [ "$partial" = "$file" ] || mv "$partial" "$file"
 }
 
-# fetch URL FILE: one transfer to the end of FILE; prints the server's answer and
-# what went wrong.
+# fetch URL FILE: append one transfer to FILE; print the server's answer and what
+# went wrong.
 fetch() {
   local progress=--silent
   [ ! -t 2 ] || progress=--progress-bar
@@ -87,7 +87,7 @@ fetch() {
 }
 
 # unpack ARCHIVE MEMBER TARGET: the folder MEMBER of the archive becomes TARGET,
-# and the archive goes.
+# and the archive is removed.
 unpack() {
   local archive=$1 member=$2 target=$3 partial=$1.unpacked.partial output
   echo "Unpacking $archive"

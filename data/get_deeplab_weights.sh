@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Fetch DeepLab's published weights to FOLDER/weights/DeepLab-MSc-LargeFOV.caffemodel.
 #
-# Usage: data/get_deeplab_weights.sh [FOLDER]      FOLDER: where this script lies
+# Usage: data/get_deeplab_weights.sh [FOLDER]      default: the folder of this script
 # DEEPLAB_URL is the address of another copy, or of other weights of this net.
-# DEEPLAB_SHA256 is what the file's SHA-256 must be; without it, any file passes,
-# and its SHA-256 is printed to compare or to keep.
-# Run again, it goes on where it stopped, and leaves alone what is there.
+# DEEPLAB_SHA256 is the SHA-256 that the file must have. Without it any file passes,
+# and its SHA-256 is printed so that you can compare or keep it.
+# Run it again to resume where it stopped. What is already there is left alone.
 # Exit codes: 0 done, 1 not fetched, 2 bad usage.
 . "$(dirname "$0")/fetch.sh"
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Fetch the Semantic Boundaries Dataset to FOLDER/benchmark_RELEASE.
 #
-# Usage: data/get_sbd.sh [FOLDER]          FOLDER: where this script lies
+# Usage: data/get_sbd.sh [FOLDER]          default: the folder of this script
 # SBD_URL is the address of another copy of benchmark.tgz (1.4 GB).
-# Run again, it goes on where it stopped, and leaves alone what is there.
+# Run it again to resume where it stopped. What is already there is left alone.
 # Exit codes: 0 done, 1 not fetched, 2 bad usage.
 . "$(dirname "$0")/fetch.sh"
 

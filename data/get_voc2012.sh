@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Fetch PASCAL VOC 2012, train and val, to FOLDER/VOCdevkit/VOC2012.
 #
-# Usage: data/get_voc2012.sh [FOLDER]      FOLDER: where this script lies
+# Usage: data/get_voc2012.sh [FOLDER]      default: the folder of this script
 # VOC_URL is the address of another copy of VOCtrainval_11-May-2012.tar (2.0 GB).
-# Run again, it goes on where it stopped, and leaves alone what is there.
+# Run it again to resume where it stopped. What is already there is left alone.
 # Exit codes: 0 done, 1 not fetched, 2 bad usage.
 . "$(dirname "$0")/fetch.sh"
 

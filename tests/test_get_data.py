@@ -255,7 +255,7 @@ def test_without_a_network_one_line_says_so_and_what_came_is_kept(scripts, serve
     message = run(scripts, download, environment, code=1)
     assert environment[download.variable] in message
     assert "connect" in message
-    assert "goes on from byte 1000" in message
+    assert "resumes at byte 1000" in message
     assert partial.read_bytes() == b"x" * 1000
     assert not (scripts / download.target).exists()
 
@@ -323,7 +323,7 @@ def test_two_runs_at_once_do_not_write_to_one_file(scripts, server, download):
     with partial.open("w") as other_run:
         fcntl.flock(other_run, fcntl.LOCK_EX)
         message = run(scripts, download, server.environment(download), code=1)
-    assert "another run is at work" in message
+    assert "another run is working" in message
 
 
 def test_the_weights_are_checked_against_the_digest_that_the_user_names(scripts, server):
