@@ -1,4 +1,4 @@
-"""Hold a layer of Caffe against its NumPy twin: forward, backward, and each gradient alone."""
+"""Compare a layer of Caffe with its NumPy twin: forward, backward, and each gradient alone."""
 
 import numpy as np
 from layer_runner import UNTOUCHED
@@ -8,10 +8,10 @@ TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}  # of numeric.relative_error
 
 
 def assert_agreement(layer, bottoms, forward, backward):
-    """Assert that a CaffeLayer computes what the twin computes, in double, of the same bottoms.
+    """Assert that a CaffeLayer and the twin compute the same from the same bottoms, in double.
 
     forward(*bottoms) returns the top; backward(*bottoms, top_diff) one gradient, or a tuple of
-    them. Bottoms that come after those with a gradient (labels) are asked for none.
+    them. No gradient is asked of the bottoms after those (labels).
     """
     tolerance = TOLERANCE[layer.dtype.type]
     bottoms = [bottom.astype(layer.dtype) for bottom in bottoms]

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("GLOG_minloglevel", "2")  # no log of every net, errors only
+os.environ.setdefault("GLOG_minloglevel", "2")  # errors only, no log of every net
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in env.sh
 ROOT = Path(__file__).resolve().parent.parent
 # The library, and the folders of the commands, whose main() the tests call.
 sys.path[:0] = [str(ROOT / folder) for folder in ("tools/lib", "tools", "tools/benchmark")]
 
-# The same cases on every machine and in every run, and no time limit for a slow one.
+# The same cases on every machine and in every run, and no time limit on slow machines.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

@@ -1,4 +1,4 @@
-"""Run Caffe's layers and nets on arrays, in float or double: what pycaffe leaves out.
+"""Run Caffe's layers and nets on arrays, in float or double, which pycaffe cannot.
 
     layer = CaffeLayer('type: "Interp" interp_param { zoom_factor: 2 }', np.float64)
     y = layer.forward(x)                        # any shape, in every call
@@ -48,7 +48,7 @@ def load_library():
     library = build / "lib/libcaffe.so"
     with tempfile.TemporaryDirectory() as folder:
         compiled, linked = f"{folder}/layer_runner.o", f"{folder}/layer_runner.so"
-        # In two steps, as ccache keeps objects only.
+        # In two steps, because ccache keeps only objects.
         subprocess.run([*words, "-c", SOURCE, "-o", compiled], cwd=build, check=True)
         link = ["g++", "-shared", compiled, library, "-lprotobuf", "-lglog", "-lboost_thread"]
         subprocess.run([*link, f"-Wl,-rpath,{library.parent}", "-o", linked], check=True)
@@ -115,7 +115,7 @@ class CaffeLayer(Runner):
     def backward(self, top_diff, propagate_down=None):
         """Return the gradients of the bottoms, copies, after the last forward.
 
-        One that propagate_down (all True by default) leaves out is UNTOUCHED everywhere, unless
+        One that propagate_down (all True by default) excludes is UNTOUCHED everywhere, unless
         the layer wrote to it.
         """
         bottom_diffs = [self.view(f"bottom{i}")[1] for i in range(self.num_bottoms)]

@@ -62,7 +62,7 @@ def main(argv=None):
     build = args.build.resolve()
     env = dict(os.environ, PYTHONPATH=f"{build / 'python'}:{ROOT / 'tools/lib'}")
     env["PATH"] = f"{build / 'tools'}:{Path(sys.executable).parent}:{env['PATH']}"
-    # A gradient check starts thousands of tiny teams of threads. Two are enough to see a race.
+    # A gradient check starts thousands of tiny thread teams. Two threads are enough to see a race.
     env.setdefault("OMP_NUM_THREADS", "2")
     env.setdefault("GOMP_SPINCOUNT", "1000")  # as in env.sh
     # With CUDA, the test programs leave out what needs a device where there is none.

@@ -1,4 +1,4 @@
-"""Small data sets in VOC's layout, written to order."""
+"""Small data sets in VOC's layout."""
 
 import io
 
@@ -17,7 +17,7 @@ def make_photo(random, height=48, width=64):
 
 
 def encode(pixels, image_format, mode=None, **options):
-    """Return pixels as the bytes of an image file, in a mode of PIL's if one is given."""
+    """Return pixels as the bytes of an image file, in a mode of PIL if one is given."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, image_format, **options)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Files and folders are there whole or not at all."""
+"""Files and folders are complete, or not there at all."""
 
 import os
 import signal
@@ -11,7 +11,6 @@ from gcrf import atomic
 
 
 def test_a_folder_appears_when_the_block_ends(tmp_path):
-    """And not before."""
     with atomic.new_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("1")
         assert not (tmp_path / "out").exists()
@@ -20,7 +19,6 @@ def test_a_folder_appears_when_the_block_ends(tmp_path):
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    """Neither the folder nor its parts."""
     with pytest.raises(KeyError), atomic.new_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("1")
         raise KeyError
@@ -28,7 +26,7 @@ def test_an_error_leaves_nothing(tmp_path):
 
 
 def test_an_old_folder_is_kept(tmp_path):
-    """A run must not replace what another has made."""
+    """A run must not replace what another one has made."""
     (tmp_path / "out").mkdir()
     with (
         pytest.raises(FileExistsError, match="remove it first"),
@@ -38,7 +36,6 @@ def test_an_old_folder_is_kept(tmp_path):
 
 
 def test_an_old_file_is_replaced_only_by_a_whole_one(tmp_path):
-    """An error keeps the old one."""
     path = tmp_path / "list.txt"
     path.write_text("old")
     with pytest.raises(KeyError), atomic.new_file(path) as partial:
@@ -52,7 +49,7 @@ def test_an_old_file_is_replaced_only_by_a_whole_one(tmp_path):
 
 
 def test_a_killed_run_leaves_no_folder_and_the_next_one_clears_up(tmp_path):
-    """While the first runs, a second is told to wait."""
+    """While the first one runs, a second is told to wait."""
     code = (
         "import sys, time\n"
         "from gcrf import atomic\n"

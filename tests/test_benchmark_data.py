@@ -15,7 +15,7 @@ def run(*arguments):
 
 
 def test_it_prints_the_speeds_in_order_and_the_memory():
-    """Each row rises from the minimum to the maximum, and the data are as large as promised."""
+    """Each row rises from the minimum to the maximum, and the data are as large as announced."""
     process = run(
         "--records", "12", "--repetitions", "3", "--crop-size", "33", "--scale", "0.5", "2"
     )
@@ -30,7 +30,6 @@ def test_it_prints_the_speeds_in_order_and_the_memory():
 
 
 def test_no_records_are_refused():
-    """Nothing to measure is an error of usage."""
     process = run("--records", "0")
     assert process.returncode == 2
     assert "--records: 0 is below 1" in process.stderr

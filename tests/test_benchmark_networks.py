@@ -90,7 +90,7 @@ def test_not_a_number_disagrees():
 
 
 def test_ratios_are_taken_round_by_round():
-    """A slow round slows both, and the ratio stays: not 30 / 20 but 3 / 2 each time."""
+    """A slow round slows down both, and the ratio stays: 3 / 2 each time, not 30 / 20."""
     assert benchmark.ratios([3.0, 30.0, 6.0], [2.0, 20.0, 3.0]) == [1.5, 1.5, 2.0]
 
 
@@ -103,7 +103,7 @@ def measurements():
 
 
 def test_the_table_by_hand():
-    """PyTorch channels-last has the least median, 200; of 3, 0.5 and 0.5 the median is 0.5."""
+    """PyTorch channels-last has the lowest median, 200; the median of 3, 0.5 and 0.5 is 0.5."""
     lines = benchmark.table(measurements())
     assert "time / PyTorch channels-last" in lines[0]
     assert lines[2] == "| Caffe | 100 | 200 | 300 | 0.50 (0.50 to 3.00) | 600 (100) |"

@@ -1,4 +1,4 @@
-"""browse_dataset: the sheet shows what SegData delivers, and damage is named."""
+"""tools/browse_dataset.py: the sheet shows what SegData delivers, and damage is reported."""
 
 import browse_dataset
 import cv2
@@ -43,7 +43,7 @@ def replace_record(folder, key, data):
 @pytest.mark.parametrize("crop_size", [33, 80], ids=["cropped", "padded"])
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_the_crop_is_the_layers_own(split, crop_size, seed):
-    """Of every record, at its place in the LMDB, in the layer's first epoch."""
+    """For every record, at its place in the LMDB, in the first epoch of the layer."""
     parameters = caffe_pb2.SegDataParameter(
         image_source=str(split / "images"),
         label_source=str(split / "labels"),
@@ -74,7 +74,7 @@ def test_a_record_is_drawn_as_image_label_and_overlay():
 
 
 def test_shrinking_mixes_no_classes():
-    """Half way between the colours of two classes often lies the colour of a third."""
+    """The colour halfway between those of two classes is often that of a third."""
     label_map = np.zeros((500, 700), np.uint8)
     label_map[:, 1::3], label_map[:, 2::3] = 15, 255
     image, small = browse_dataset.shrink(np.zeros((500, 700, 3), np.uint8), label_map)
@@ -109,7 +109,7 @@ def test_more_records_than_there_are_show_all_and_a_jpeg_will_do(split, tmp_path
 
 
 def test_a_label_without_a_name_stands_out(split, tmp_path, monkeypatch):
-    """No preparation lets it pass; a database made elsewhere may hold it."""
+    """prepare_lmdb.py rejects it, but a database made elsewhere may contain one."""
     labels = records.RecordReader(split / "labels")
     wrong = np.full((48, 64), 99, np.uint8)
     key = labels.keys[0]

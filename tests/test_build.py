@@ -20,7 +20,7 @@ CHECKOUT_CPP = "src/caffe/util/io.cpp"  # one of our patches changes it
 
 
 def run(command, **options):
-    """Run a command, or a line of bash, and return what it did, standard error included."""
+    """Run a command or a line of bash; return the result, with standard error in its output."""
     if isinstance(command, str):
         command = ["bash", "-c", command]
     options.setdefault("cwd", ROOT)
@@ -35,7 +35,7 @@ def fetch(folder, **environment):
 
 
 def command_first_on_path(folder, name, script):
-    """Put a command `name` in front of all others; returns the PATH."""
+    """Put a command `name` before all others; return the PATH."""
     folder.mkdir(exist_ok=True)
     program = folder / name
     program.write_text(f"#!/bin/bash\n{script}\n")
@@ -81,7 +81,7 @@ def test_missing_packages_are_named_and_installed_with_sudo(tmp_path):
 
 def test_a_second_make_does_nothing_in_under_two_seconds():
     seconds = []
-    for _ in range(3):  # the least counts: the machine may have other work
+    for _ in range(3):  # the minimum counts: the machine may be busy
         start = time.monotonic()
         result = run(["make"])
         seconds.append(time.monotonic() - start)
@@ -90,7 +90,7 @@ def test_a_second_make_does_nothing_in_under_two_seconds():
     assert min(seconds) < 2
 
 
-@pytest.mark.slow  # it links Caffe anew, and the fast tests run side by side
+@pytest.mark.slow  # it links Caffe again, and the fast tests run side by side
 def test_a_changed_layer_compiles_only_itself():
     os.utime(LAYER)
     result = run(["make"])
@@ -162,7 +162,7 @@ def test_a_fetch_killed_half_way_leaves_no_tree_and_the_next_one_is_whole(tmp_pa
 
 
 def test_a_tree_that_cannot_be_written_is_not_taken_for_whole(tmp_path):
-    """As on a full disk, each larger file is cut short."""
+    """As on a full disk, larger files are cut short."""
     limit = f"trap '' XFSZ; ulimit -f 100; exec caffe_fork/fetch.sh {tmp_path}/source"
     assert_fails_in_one_line(run(limit), "cannot unpack", "orig.tar.gz")
     assert not list(tmp_path.glob("source*"))
@@ -175,7 +175,7 @@ def test_a_folder_without_caffe_is_refused(tmp_path):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A user's own checkout, which happens to hold all of our patches."""
+    """A user's own checkout, which happens to contain all of our patches."""
     return Path(shutil.copytree(SOURCE, tmp_path / "checkout"))
 
 
@@ -220,7 +220,7 @@ def test_env_sh_gives_caffe_and_python_from_any_folder(tmp_path, shell):
 
 @pytest.fixture
 def toy_project(tmp_path):
-    """The Makefile and env.sh with a build of nothing, in which `caffe` says its build."""
+    """The Makefile and env.sh with an empty build, in which `caffe` prints its build's name."""
     folder = tmp_path / "toy"
     (folder / "caffe_fork").mkdir(parents=True)
     for name in ("Makefile", "env.sh"):
@@ -282,7 +282,7 @@ def test_env_sh_in_another_shell_says_which_ones_it_needs():
 
 @pytest.fixture
 def someones_files():
-    """Files beside the sources that `make install` finds where people work."""
+    """Files that accumulate beside the sources where people work."""
     files = [ROOT / "data/test_install_lmdb/data.mdb", ROOT / "tools/__pycache__/test.pyc"]
     for file in files:
         file.parent.mkdir(exist_ok=True)
@@ -313,7 +313,9 @@ def test_an_installed_copy_does_not_need_the_build_folder(tmp_path):
         assert (tmp_path / "prefix" / prefix).parent.is_dir()
 
     shipped = "; Segmenter.shipped()" if (ROOT / "models").exists() else ""
-    (tmp_path / "prefix").rename(tmp_path / "moved")  # all but its Python can even be moved
+    (tmp_path / "prefix").rename(
+        tmp_path / "moved"
+    )  # everything except its Python can even be moved
     (tmp_path / "prefix").symlink_to("moved")
     script = f"""
         . {tmp_path}/prefix/env.sh

@@ -1,4 +1,4 @@
-"""caffe.io, which our patches mend: what it imports, and what newer libraries have dropped."""
+"""caffe.io, which our patches repair: what it imports, and calls that newer libraries removed."""
 
 import subprocess
 import sys
@@ -35,4 +35,4 @@ def test_bytes_go_to_a_datum_and_back():
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     back = caffe.io.datum_to_array(caffe.io.array_to_datum(array, label=1))
     np.testing.assert_array_equal(back, array)
-    back[0] = 0  # it is the caller's own
+    back[0] = 0  # the caller's own array

@@ -1,4 +1,4 @@
-"""`caffe train` on a fresh checkout: the first thing that a newcomer runs ends in one line."""
+"""`caffe train` on a fresh checkout: a newcomer's first command ends in one clear line."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ SOLVERS_AND_WEIGHTS = {
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder that has the prototxts and the place for snapshots, as a fresh checkout."""
+    """A folder with the prototxts and the place for snapshots, like a fresh checkout."""
     shutil.copytree(ROOT / "prototxt", tmp_path / "prototxt")
     (tmp_path / "snapshots").mkdir()
     return tmp_path
 
 
 def train(folder, solver, *options):
-    """Return the exit code of `caffe train` in a folder, and what it says with its log shut off."""
+    """Return the exit code of `caffe train` in a folder, and what it prints with its log off."""
     result = subprocess.run(
         ["caffe", "train", "-solver", solver, *options],
         cwd=folder,
@@ -84,7 +84,7 @@ def test_the_weights_of_the_command_line_take_the_place_of_the_solvers(checkout)
 
 
 def test_data_that_only_tests_would_read_need_not_be_there(checkout):
-    """Nor that of a stage which the command line does not choose: the net's own rules decide."""
+    """The same holds for data of another stage: the net's own rules decide."""
     (checkout / "net.prototxt").write_text(
         """layer { name: "data" type: "SegData" top: "data" top: "label"
                    include { phase: TEST }

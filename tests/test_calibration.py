@@ -14,7 +14,7 @@ SETTINGS = replace(nets.SMALL, num_classes=3, window=5)
 
 @pytest.fixture
 def case():
-    """Two regions whose features differ, and a unary that is wrong at one pixel in ten."""
+    """Two regions with different features, and a unary that is wrong at one pixel in ten."""
     rng = np.random.default_rng(0)
     labels = np.repeat([1, 2], 8).astype(np.uint8)[None].repeat(16, axis=0)
     labels[0] = IGNORE_LABEL

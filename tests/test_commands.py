@@ -1,4 +1,4 @@
-"""Every command of the project starts from the shell, and its help shows how to call it."""
+"""Every command of the project runs from the shell, and its help shows how to call it."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""convert_rgb_labels: each colour its class, and no colour without one."""
+"""tools/convert_rgb_labels.py: each colour becomes its class; a colour without one is refused."""
 
 import convert_rgb_labels
 import numpy as np
@@ -26,7 +26,6 @@ def read(folder):
 
 
 def test_vocs_colours_become_the_indices_they_were_painted_from(tmp_path):
-    """Void included."""
     label_map = make_label_map(np.random.default_rng(0))
     write(tmp_path, voc.palette()[label_map])
     assert convert(tmp_path) == 0
@@ -34,7 +33,7 @@ def test_vocs_colours_become_the_indices_they_were_painted_from(tmp_path):
 
 
 def test_a_table_of_colours_gives_the_classes_by_line(tmp_path):
-    """White is ignore, unless it is a class."""
+    """White is ignore, unless the table has it as a class."""
     (tmp_path / "colours.txt").write_text("10 20 30\n1 2 3\n")
     write(tmp_path, np.array([[[1, 2, 3], [10, 20, 30], [255, 255, 255]]], np.uint8))
     assert convert(tmp_path, "--colours", tmp_path / "colours.txt") == 0
@@ -42,7 +41,6 @@ def test_a_table_of_colours_gives_the_classes_by_line(tmp_path):
 
 
 def test_an_unknown_colour_is_named_with_its_place(tmp_path, capsys):
-    """And no folder is left."""
     write(tmp_path, np.array([[[0, 0, 0], [7, 8, 9]]], np.uint8))
     assert convert(tmp_path) == 1
     message = capsys.readouterr().err
@@ -52,14 +50,12 @@ def test_an_unknown_colour_is_named_with_its_place(tmp_path, capsys):
 
 @pytest.mark.parametrize("table", ["1 2\n", "1 2 300\n", "red green blue\n"])
 def test_a_wrong_table_is_refused(table, tmp_path):
-    """Before anything is converted."""
     (tmp_path / "colours.txt").write_text(table)
     write(tmp_path, np.zeros((1, 1, 3), np.uint8))
     assert convert(tmp_path, "--colours", tmp_path / "colours.txt") == 1
 
 
 def test_a_folder_without_label_maps_is_refused(tmp_path, capsys):
-    """Nothing to do is an error."""
     (tmp_path / "painted").mkdir()
     assert convert(tmp_path) == 1
     assert "no PNG files" in capsys.readouterr().err

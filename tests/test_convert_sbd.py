@@ -1,4 +1,4 @@
-"""convert_sbd on .mat files with the structure of SBD's own."""
+"""tools/convert_sbd.py on .mat files with the structure of SBD's."""
 
 import re
 
@@ -48,7 +48,6 @@ def convert(sbd, voc, *arguments):
 
 
 def test_vocs_own_label_maps_are_kept_and_sbds_serve_the_other_images(folders):
-    """With two processes."""
     sbd, voc = folders
     assert convert(sbd, voc, "--jobs", "2") == 0
     out = voc / "SegmentationClassAug"
@@ -72,7 +71,6 @@ def test_vocs_own_label_maps_are_kept_and_sbds_serve_the_other_images(folders):
     ],
 )
 def test_a_wrong_file_is_named_and_nothing_is_written(content, message, folders, capsys):
-    """Whichever way it is wrong."""
     sbd, voc = folders
     path = sbd / f"cls/{SBD_IDS[2]}.mat"
     path.write_bytes(content) if isinstance(content, bytes) else scipy.io.savemat(path, content)
@@ -83,7 +81,6 @@ def test_a_wrong_file_is_named_and_nothing_is_written(content, message, folders,
 
 
 def test_a_wrong_folder_is_named(folders, tmp_path, capsys):
-    """With the option that gave it."""
     _, voc = folders
     assert convert(tmp_path, voc) == 1
     assert "correct --voc or --sbd" in capsys.readouterr().err

@@ -1,5 +1,5 @@
 """The GPU's code, run on the CPU: see cuda_on_cpu/. It must agree with the CPU's code, and the
-tests that say so must be able to fail: each fault planted in a kernel turns them red.
+tests must be able to fail: each fault planted in a kernel turns them red.
 """
 
 import json
@@ -73,7 +73,7 @@ def build(folder, *options):
 def run(program, tests):
     return subprocess.run(
         [program, f"--gtest_filter={tests}"],
-        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},  # a death test leaves everything
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},  # death tests do not clean up
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def run(program, tests):
 def assert_all_passed(result):
     assert result.returncode == 0, result.stdout[-5000:]
     passed = re.findall(r"^\[  PASSED  \] (\d+) tests?\.$", result.stdout, re.MULTILINE)
-    # As many as the CPU's tests have, and those that compare the two.
+    # As many as the CPU has, plus those that compare the two.
     assert int(passed[0]) >= 200, passed
 
 

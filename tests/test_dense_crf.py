@@ -26,7 +26,7 @@ def pool():
 
 
 def two_regions(seed, error=0.3, contrast=100, size=(24, 32)):
-    """Return (probabilities, image, truth): two grey halves, a share `error` of them mistaken."""
+    """Return (probabilities, image, truth): two grey halves, `error` of the pixels wrong."""
     random = np.random.default_rng(seed)
     truth = np.zeros(size, np.uint8)
     truth[:, random.integers(10, 22) :] = 1
@@ -58,7 +58,7 @@ def test_two_noisy_regions_are_cleaned_by_their_colours():
     assert 0.6 < np.mean(labels(probabilities) == truth) < 0.8
     np.testing.assert_array_equal(refine(probabilities, image, PARAMETERS), truth)
     blind = refine(probabilities, np.zeros_like(image), PARAMETERS)
-    assert np.mean(blind == truth) < 0.95  # the image is what draws the border
+    assert np.mean(blind == truth) < 0.95  # the image shows where the border is
 
 
 def test_a_single_wrong_pixel_goes_with_its_neighbours_by_smoothness_alone():

@@ -1,4 +1,4 @@
-"""gcrf.efficientnet: the trunk has the published layers, and folding changes no answer."""
+"""gcrf.efficientnet: the trunk has the published layers, and folding changes no result."""
 
 import io
 import pickle
@@ -204,7 +204,7 @@ def test_the_stages_have_strides_2_4_8_and_16(trunk):
 
 @pytest.mark.parametrize("photo, expected", [(data.chelsea, EGYPTIAN_CAT), (data.coffee, ESPRESSO)])
 def test_it_knows_what_a_photograph_shows(trunk, published, photo, expected):
-    """The rest of the network, which follows the trunk, in NumPy."""
+    """NumPy computes the rest of the network, which follows the trunk."""
     image = photo()[:, :, ::-1]
     side = min(image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])

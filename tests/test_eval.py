@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on_to_the_same_results(network, root, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert tool.main(arguments(network, root, "--output", str(whole))) == 0
     script = Path(tool.__file__)
-    slow = (  # the tool itself, on images that take their time
+    slow = (  # the tool itself, on images that take a while
         "import sys, time, runpy\n"
         "from gcrf import segmenter\n"
         "quick = segmenter.Segmenter.scores\n"
@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_to_the_same_results(network, root, tmp_path):
     assert 3 <= done < len(IDS)
     with lines.open("a") as file:
         file.write('{"id": "2007_0000')  # as if killed while it wrote
-    image_path(root, IDS[0]).unlink()  # what is done is not done again
+    image_path(root, IDS[0]).unlink()  # nothing is scored twice
     assert tool.main([*command, "--resume"]) == 0
     assert (killed / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 
@@ -189,7 +189,7 @@ def test_earlier_results_are_neither_lost_nor_mixed(network, root, tmp_path, cap
 
 
 def break_files(root):
-    """Break five samples; return what is said of them."""
+    """Break five samples; return what the tool should say about them."""
     image_path(root, IDS[1]).write_bytes(b"no image")
     data = image_path(root, IDS[3]).read_bytes()
     image_path(root, IDS[3]).write_bytes(data[: len(data) // 2])
@@ -221,7 +221,7 @@ def test_bad_files_are_named_and_the_others_kept(network, root, tmp_path, capsys
     for path, message in messages.items():
         assert f"eval: {path}: {message}" in printed.err
     assert "6 of 12 images are bad" in printed.err
-    assert not printed.out and not (out / "results.json").exists()  # no score of a part
+    assert not printed.out and not (out / "results.json").exists()  # no score of an incomplete set
     assert (out / "images.jsonl").read_text().count("\n") == 1 + 6
     for path, data in good.items():
         path.write_bytes(data)

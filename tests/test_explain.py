@@ -1,4 +1,4 @@
-"""tools/explain.py: the figures show the numbers of the net, and these obey the formulas."""
+"""tools/explain.py: the figures show the net's numbers, and these obey the formulas."""
 
 import itertools
 import json
@@ -106,7 +106,7 @@ def test_the_cell_chosen_is_the_most_changed_with_another_label():
     unary = np.zeros((2, 3, 4))
     unary[0] = 1
     result = unary.copy()
-    result[:, 0, 1] = 5, 0  # the greatest change, but not of the label
+    result[:, 0, 1] = 5, 0  # the greatest change, but the label stays
     result[:, 1, 2] = 0, 1
     result[:, 2, 0] = 0, 2
     result[:, 2, 3] = 0, 9  # beyond an image 24 pixels wide

@@ -1,4 +1,4 @@
-"""data/get_*.sh against a local server: whole files under their final names, or one clear line."""
+"""data/get_*.sh with a local server: complete files with their final names, or one clear line."""
 
 import fcntl
 import functools
@@ -62,7 +62,7 @@ ARCHIVES = pytest.mark.parametrize("download", [VOC, SBD], ids=lambda d: d.scrip
 
 @functools.cache
 def served_file(download):
-    """Return the bytes that lie on the server."""
+    """Return the bytes on the server."""
     if not download.is_archive:
         return CONTENT
     buffer = io.BytesIO()
@@ -80,7 +80,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = {download.path: served_file(download) for download in (VOC, SBD, WEIGHTS)}
-        self.breaks = 0  # how many of the next answers break off after BREAK bytes
+        self.breaks = 0  # how many of the next answers stop after BREAK bytes
         self.hangs = threading.Event()  # set: it keeps the connection open instead
         self.resumes = True
         self.starts = []
@@ -356,6 +356,6 @@ def test_a_folder_that_cannot_be_made_is_named(scripts, download):
 
 
 def test_the_digests_are_the_published_ones():
-    """As in torchvision's datasets VOCSegmentation and SBDataset."""
+    """They are those in torchvision's datasets VOCSegmentation and SBDataset."""
     assert "md5 6cd6e144f989b92b3379bac3b3de84fd\n" in (DATA / VOC.script).read_text()
     assert "md5 82b4d87ceb2ed10f6038a1cba92111cb\n" in (DATA / SBD.script).read_text()

@@ -1,4 +1,4 @@
-"""What can be known of the GPU's code without a GPU: it compiles, fits in registers, and links."""
+"""What can be checked without a GPU: the GPU's code compiles, fits in registers, and links."""
 
 import os
 import re

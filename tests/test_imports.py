@@ -1,4 +1,4 @@
-"""Who imports whom: commands import the library, and in the library each module only lower ones."""
+"""Imports: commands import the library, and library modules import only lower ones."""
 
 import ast
 import math
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "tools/lib/gcrf"
-LAYERS = [  # from the lowest; a module imports only lower ones; python_layers counts as one
+LAYERS = [  # from the lowest; a module imports only lower ones; python_layers counts as one module
     ["gcrf.atomic", "gcrf.cli", "gcrf.label_maps", "gcrf.pools", "gcrf.training_log", "gcrf.voc"],
     ["gcrf.caffemodel", "gcrf.images", "gcrf.markdown", "gcrf.origin", "gcrf.scores"],
     ["gcrf.records"],

@@ -1,4 +1,4 @@
-"""tools/init_weights.py: every layer starts from where it should, or the tool says why not."""
+"""tools/init_weights.py: every layer starts from the right weights, or the tool says why not."""
 
 import subprocess
 from dataclasses import replace
@@ -35,7 +35,7 @@ def unary_weights(settings):
 
 
 def write_deeplab(path, weights):
-    """Write weights as the published file has them: old layers, and fields unknown to BVLC."""
+    """Write weights like the published file's: old layers, and fields unknown to BVLC."""
     net = caffe_pb2.NetParameter(name="DeepLab-MSc-LargeFOV")
     net.layers.add(name="data", type=39)  # DeepLab's IMAGE_SEG_DATA, BVLC's DECONVOLUTION
     for name, arrays in weights.items():
@@ -129,7 +129,7 @@ def test_a_pre_trained_pairwise_branch_joins_the_unary_model(settings, unary_wei
 
 
 def vgg_weights(unary_weights, size=7):
-    """VGG-16 with the thin net's convolutions; each value of fc6 and fc7 tells its place."""
+    """VGG-16 with the thin net's convolutions; each value of fc6 and fc7 encodes its place."""
     weights = {k: v for k, v in unary_weights.items() if k.startswith("conv")}
     inputs = weights["conv5_3"][0].shape[0]
     fc6 = np.arange(4096 * inputs * size * size, dtype=np.float32).reshape(1, 1, 4096, -1)
@@ -277,7 +277,7 @@ def test_a_missing_file_or_net_is_named(settings, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_caffe_trains_every_stage_from_the_weights_it_names(tmp_path):
-    """One iteration a stage by `caffe train`, with nothing but the solver on its command line."""
+    """One iteration per stage by `caffe train`, with nothing but the solver on its command line."""
     stages = {name: replace(s, max_iter=1, steps=()) for name, s in SMALL.stages.items()}
     stages["pretrain_phase2"] = replace(
         stages["pretrain_phase2"], weights="pretrain_phase1_iter_1.caffemodel"

@@ -24,7 +24,7 @@ CASES = [
 def test_a_row_zoomed_by_two_worked_by_hand():
     x = np.array([0.0, 4, 2]).reshape(1, 1, 1, 3)
     assert np.array_equal(interp.forward(x, zoom_factor=2)[0, 0], [[0, 2, 4, 3, 2]])
-    # Each result pixel hands its gradient back to the inputs it was made of.
+    # Each result pixel passes its gradient back to the inputs that it was made of.
     gradient = interp.backward(x, np.array([[[[1.0, 10, 100, 1000, 10000]]]]), zoom_factor=2)
     assert np.array_equal(gradient[0, 0], [[6, 605, 10500]])
 

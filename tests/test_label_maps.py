@@ -1,4 +1,4 @@
-"""Label maps come out as the indices that were stored, or not at all."""
+"""gcrf.label_maps: label maps are read as the indices that were stored, or not at all."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ PALETTE_PNG = label_maps.encode_palette_png(LABEL_MAP, voc.palette())
 
 
 def test_a_palette_png_gives_its_indices_where_a_plain_decoder_gives_colours():
-    """The trap that this module is for."""
+    """This is the trap that the module avoids."""
     colours = cv2.imdecode(np.frombuffer(PALETTE_PNG, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert (colours != LABEL_MAP).any()
     np.testing.assert_array_equal(label_maps.read_label_map(PALETTE_PNG), LABEL_MAP)
@@ -30,14 +30,13 @@ def test_a_palette_png_keeps_its_compressed_pixels():
 
 
 def test_a_grey_png_is_returned_byte_by_byte():
-    """Nothing to do, nothing done."""
     data = encode(LABEL_MAP, "PNG")
     assert label_maps.to_grey_png(data) is data
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_palettes_of_fewer_bits_give_their_indices(bits, tmp_path):
-    """Programs shrink the palettes of label maps with few classes."""
+    """Some programs shrink the palettes of label maps with few classes."""
     few = LABEL_MAP % (1 << bits)
     image = Image.fromarray(few)
     image.putpalette(voc.palette()[: 1 << bits].tobytes())
@@ -49,7 +48,7 @@ def test_palettes_of_fewer_bits_give_their_indices(bits, tmp_path):
 
 @pytest.mark.parametrize("palette", [None, voc.palette().tobytes()])
 def test_transparency_changes_no_index(palette, tmp_path):
-    """Neither that of a grey value nor that of a palette entry."""
+    """Neither that of a grey value nor that of a palette entry does."""
     image = Image.fromarray(LABEL_MAP)
     if palette:
         image.putpalette(palette)
@@ -68,7 +67,6 @@ def test_transparency_changes_no_index(palette, tmp_path):
     ],
 )
 def test_other_pixels_are_refused_with_the_mend(pixels, message):
-    """They hold no indices, or not as themselves."""
     with pytest.raises(ValueError, match=message):
         label_maps.read_label_map(encode(pixels, "PNG"))
 
@@ -81,7 +79,6 @@ def test_other_formats_are_refused():
 
 @given(st.integers(0, 8 * len(PALETTE_PNG) - 1))
 def test_any_flipped_bit_is_noticed(bit):
-    """PNG has checksums, and they are looked at."""
     data = bytearray(PALETTE_PNG)
     data[bit // 8] ^= 1 << bit % 8
     with pytest.raises(ValueError, match="PNG"):
@@ -90,19 +87,17 @@ def test_any_flipped_bit_is_noticed(bit):
 
 @given(st.integers(0, len(PALETTE_PNG) - 1))
 def test_any_truncation_is_noticed(length):
-    """So that no half of a label map is trained on."""
     with pytest.raises(ValueError, match="PNG"):
         label_maps.read_label_map(PALETTE_PNG[:length])
 
 
 def test_counts_are_those_of_each_class_and_of_ignore():
-    """0 twice, 2 once, ignore three times."""
     counts = label_maps.count_labels(np.array([[0, 2, 255], [0, 255, 255]], np.uint8), 3)
     assert counts.tolist() == [2, 0, 1, 3]
 
 
 def test_an_index_that_is_no_class_is_named_with_its_place():
-    """21 classes end at 20."""
+    """The last of 21 classes is 20."""
     label_map = np.zeros((3, 4), np.uint8)
     label_map[1, 2], label_map[2, 3] = 21, 254
     with pytest.raises(ValueError, match=r"label 21 at row 1, column 2.*0\.\.20.*\[21, 254\]"):

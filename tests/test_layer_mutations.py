@@ -97,14 +97,14 @@ def compile_command(source):
 def run_mutant(mutant, folder):
     """Build libcaffe with the mutant and return the result of running its tests."""
     file, text, replacement = mutant
-    pattern = r"\s*".join(map(re.escape, "".join(text.split())))  # however it is wrapped
+    pattern = r"\s*".join(map(re.escape, "".join(text.split())))  # however its lines are wrapped
     source, count = re.subn(pattern, lambda _: replacement, (LAYERS / file).read_text())
     assert count == 1, f"{file} holds {text!r} {count} times, expected 1"
     (folder / file).write_text(source)
     original, words = compile_command(LAYERS / file)
     compiled, library = folder / "mutant.o", folder / "libcaffe.so.1.0.0"
     subprocess.run(
-        # One instruction set is enough here, and takes a fourth of the time.
+        # One instruction set is enough here, and takes a quarter of the time.
         [*words, f"-I{LAYERS}", "-O1", "-DHWY_COMPILE_ONLY_STATIC",
          "-o", compiled, "-c", folder / file],
         cwd=BUILD, check=True,

@@ -1,4 +1,4 @@
-"""make_lists on lists with the numbers and the overlaps of the real ones."""
+"""tools/make_lists.py on lists with the sizes and overlaps of the real ones."""
 
 import make_lists
 import pytest
@@ -8,7 +8,7 @@ from gcrf import voc
 
 @pytest.fixture
 def lists():
-    """All five lists; SBD labels 1100 images of VOC's train, 1137 of its val and 9118 others."""
+    """All five lists; SBD labels 1100 images of VOC's train, 1137 of its val, and 9118 others."""
     ids = [f"2008_{number:06d}" for number in range(20000)]
     train, val, rest = ids[:1464], ids[1464:2913], ids[2913:]
     sbd = train[:1100] + val[:1137] + rest[:9118]
@@ -22,7 +22,6 @@ def lists():
 
 
 def test_train_aug_is_all_that_is_labelled_but_val(lists):
-    """10582 images, of which none is in val."""
     made = make_lists.make_lists(**lists)
     assert {name: len(ids) for name, ids in made.items()} == {
         "train_aug": 10582,
@@ -35,19 +34,18 @@ def test_train_aug_is_all_that_is_labelled_but_val(lists):
 
 
 def test_without_vocs_test_images_there_is_no_test_list(lists):
-    """They need a registration."""
+    """VOC hands them out only after registration."""
     assert set(make_lists.make_lists(**lists | {"voc_test": []})) == {"train_aug", "val"}
 
 
 def test_a_missing_id_is_noticed(lists):
-    """By the numbers, of any list."""
     for name in lists:
         with pytest.raises(ValueError, match=r"\d+ ids, expected \d+"):
             make_lists.make_lists(**lists | {name: lists[name][1:]})
 
 
 def test_an_id_twice_in_a_list_is_noticed(lists):
-    """Though the number is right."""
+    """The number of ids is right."""
     doubled = [lists["sbd_val"][1], *lists["sbd_val"][1:]]
     with pytest.raises(ValueError, match="SBD val: an id stands twice"):
         make_lists.make_lists(**lists | {"sbd_val": doubled})
@@ -55,7 +53,7 @@ def test_an_id_twice_in_a_list_is_noticed(lists):
 
 @pytest.mark.parametrize("name", ["voc_val", "voc_test"])
 def test_an_image_of_val_or_test_in_training_is_noticed(name, lists):
-    """Also where all the numbers are right: the id that leaves val joins train_aug through SBD."""
+    """The numbers are all right: the id that leaves val joins train_aug through SBD."""
     not_in_sbd = lists["voc_train"][1200]
     leaky = [not_in_sbd, *lists[name][1:]]
     with pytest.raises(ValueError, match=f"1 images of {name[4:]} are in training too"):
@@ -82,7 +80,7 @@ def run(folder):
 
 
 def test_the_tool_writes_the_lists(lists, tmp_path):
-    """From files to files, and once more over them."""
+    """Running it again overwrites them."""
     write(tmp_path, lists)
     for _ in range(2):
         assert run(tmp_path) == 0
@@ -92,7 +90,6 @@ def test_the_tool_writes_the_lists(lists, tmp_path):
 
 
 def test_the_tool_names_a_file_that_is_missing(lists, tmp_path, capsys):
-    """With exit code 1."""
     write(tmp_path, lists)
     (tmp_path / "sbd/val.txt").unlink()
     assert run(tmp_path) == 1

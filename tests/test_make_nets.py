@@ -1,4 +1,4 @@
-"""tools/make_nets.py: prototxt/ is what its definition says."""
+"""tools/make_nets.py: prototxt/ agrees with its definition."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -37,7 +37,7 @@ def test_prepare_lmdb_accepts_every_file_and_finds_every_class(shapes, tmp_path)
 
 
 def test_the_seed_makes_the_pixels(shapes, tmp_path):
-    """One more image changes no other; another seed changes all."""
+    """Another image in the set changes none of the others; another seed changes all."""
     for name, arguments in (("same", ["--train", "21"]), ("other", ["--seed", "2"])):
         command = ["--out", str(tmp_path / name), "--val", "1", "--train", "20", *arguments]
         assert make_shapes.main(command) == 0
@@ -48,7 +48,7 @@ def test_the_seed_makes_the_pixels(shapes, tmp_path):
 
 
 def test_ignored_pixels_border_the_objects_two_or_three_wide():
-    """On both sides of a border between two labels lies no other label."""
+    """Between two labels there is never a third one."""
     for number in range(10):
         _, label_map = make_shapes.make_sample(np.random.default_rng(number))
         for one, other in ((label_map[1:], label_map[:-1]), (label_map[:, 1:], label_map[:, :-1])):
@@ -72,7 +72,7 @@ def test_the_colour_of_a_body_tells_no_class():
 
 
 def test_every_object_shows_its_badge(shapes):
-    """The class can be told from each image."""
+    """So each image shows the classes of its objects."""
     for name in voc.read_ids(voc.list_path(shapes, "train")):
         image = make_shapes.cv2.imread(str(shapes / f"JPEGImages/{name}.jpg"))[:, :, ::-1]
         label_map = label_maps.read_label_map(
@@ -85,7 +85,6 @@ def test_every_object_shows_its_badge(shapes):
 
 
 def test_bad_usage_has_exit_code_2_and_an_old_folder_is_kept(shapes):
-    """As for every tool."""
     command = [sys.executable, str(ROOT / "data/shapes/make_shapes.py"), "--out"]
     usage = subprocess.run([*command, "x", "--val", "0"], capture_output=True, check=False)
     assert usage.returncode == 2

@@ -17,7 +17,7 @@ LABELS = np.array([0.0, 1, 1, 255]).reshape(1, 1, 1, 4)
 
 
 def test_four_pixels_worked_by_hand():
-    # Losses with T = 0.5: 0, 1.5, 0.25 and none.
+    # Losses for T = 0.5: 0, 1.5, 0.25 and none.
     loss = margin_loss.forward(SCORES, LABELS, margin=0.5, ignore_label=255)
     assert loss == pytest.approx(1.75 / 3)
     gradient = margin_loss.backward(SCORES, LABELS, margin=0.5, ignore_label=255)

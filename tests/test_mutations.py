@@ -1,4 +1,4 @@
-"""The gradient tests of the twins can fail: each goes red when one term of a backward is wrong."""
+"""The gradient tests of the twins can fail: each turns red when one term of a backward is wrong."""
 
 import inspect
 import types
@@ -108,7 +108,7 @@ MUTATIONS = [
 )
 def test_a_wrong_backward_shows_red(monkeypatch, case, old, new):
     test, twin, arguments = case
-    test(*arguments)  # green as it is
+    test(*arguments)  # green without the edit
     forward, backward = inspect.getsource(twin).split("\ndef backward")
     assert backward.count(old) == 1, f"{old!r} is not in {twin.__name__}.backward: edit this list"
     name = twin.__name__.rpartition(".")[2]

@@ -68,7 +68,7 @@ def test_the_thin_unary_net_learns_from_scratch(thin):
     for _ in range(60):
         solver.step(1)
         losses.append(float(solver.net.blobs["loss"].data))
-    assert losses[0] == pytest.approx(np.log(thin.num_classes), abs=0.3)  # as good as a guess
+    assert losses[0] == pytest.approx(np.log(thin.num_classes), abs=0.3)  # no better than a guess
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
@@ -102,7 +102,7 @@ def test_deploy_restores_the_size_of_the_image(name, size, thin):
 
 
 def refusal(deploy, size):
-    """Return what a deploy net says to an input of a size that it does not take."""
+    """Return what a deploy net says about an input of a size that it rejects."""
     code = (
         "import caffe\n"
         f"net = caffe.Net({str(deploy)!r}, caffe.TEST)\n"
@@ -128,7 +128,7 @@ def labels(net):
 def test_without_similarity_the_labels_are_exactly_the_unary_s(thin):
     net = random_net(thin.output / "deploy.prototxt", seed=3)
     net.forward()
-    # Distances well below 1, so that the similarities are not all 0 to begin with.
+    # Distances well below 1, so that not all similarities start at 0.
     net.params["pairwise/filters"][0].data[...] /= 5 * net.blobs["pairwise/filters"].data.std()
     unary = random_net(thin.output / "deploy_unary.prototxt")
     for name, blobs in unary.params.items():
@@ -138,7 +138,7 @@ def test_without_similarity_the_labels_are_exactly_the_unary_s(thin):
     unary.forward()
     assert len(np.unique(labels(unary))) > 2
     net.forward()
-    assert not np.array_equal(labels(net), labels(unary))  # the pairwise term does something
+    assert not np.array_equal(labels(net), labels(unary))  # the pairwise term has an effect
     net.blobs["similarity"].data[...] = 0
     names = list(net._layer_names)
     net.forward(start=names[names.index("similarity") + 1])
@@ -155,7 +155,7 @@ def test_training_nets_subtract_the_mean(thin):
 
 @pytest.mark.slow
 def test_one_step_of_full_size_finetuning_runs_at_batch_1(full, tmp_path, record_property):
-    """In a process of its own, whose peak memory is measured."""
+    """It runs in its own process, whose peak memory is measured."""
     stages = without_weights(full.stages, batch_size=1)
     settings = replace(full, output=tmp_path, stages=stages)
     nets.write(settings)

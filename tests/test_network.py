@@ -58,7 +58,7 @@ layer {{ name: "loss" type: "MarginLoss" bottom: "scores" bottom: "labels" top: 
 
 
 def random_net(text):
-    """Return the net with all its weights, its image and its labels drawn at random."""
+    """Return the net with random weights, image and labels."""
     rng = np.random.default_rng(0)
     net = CaffeNet(text, np.float64)
     for name in ("pairwise", "filters", "unary", "compatibility"):
@@ -85,7 +85,7 @@ def assert_off_the_kinks(scores, labels, margin=0.5, distance=1e-4):
 
 
 def numeric_gradient(net, values, step=1e-5):
-    """Return the gradient of the net's loss by central differences in an array it holds."""
+    """Return the gradient of the net's loss, by central differences, for one of its arrays."""
     gradient = np.zeros_like(values)
     loss = net.view("loss")[0]
     for i in np.ndindex(values.shape):

@@ -1,4 +1,4 @@
-"""The twins as `type: "Python"` layers: in a net, they are the C++ layers."""
+"""The twins as `type: "Python"` layers: in a net, they compute what the C++ layers do."""
 
 import json
 

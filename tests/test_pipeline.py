@@ -1,4 +1,4 @@
-"""gcrf.pipeline: commands as steps of which none is run twice, whatever stops them."""
+"""gcrf.pipeline: steps that are commands; none runs twice, whatever stops them."""
 
 import fcntl
 import json

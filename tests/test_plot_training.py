@@ -1,4 +1,4 @@
-"""tools/plot_training.py: what is drawn is what Caffe logged."""
+"""tools/plot_training.py: the plot shows what Caffe logged."""
 
 import json
 

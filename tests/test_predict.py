@@ -1,4 +1,4 @@
-"""tools/predict.py: images of one's own through a deploy net."""
+"""tools/predict.py: a user's images through a deploy net."""
 
 import cv2
 import numpy as np

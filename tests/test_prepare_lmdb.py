@@ -1,4 +1,4 @@
-"""prepare_lmdb: every byte arrives, every bad file is named, and nothing is left half done."""
+"""tools/prepare_lmdb.py: every byte arrives, every bad file is named, nothing is left half done."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def readers(folder):
 
 
 def test_both_databases_hold_every_sample_under_the_same_keys(root):
-    """Images byte by byte, labels as the same indices in one channel."""
+    """Images keep their bytes; labels keep their indices, in one channel."""
     assert prepare(root, splits=["train", "val"]) == 0
     for split, ids in (("train", TRAIN), ("val", VAL)):
         images, labels = readers(root.parent / "out" / split)
@@ -66,7 +66,7 @@ def test_both_databases_hold_every_sample_under_the_same_keys(root):
 
 
 def test_the_seed_makes_the_order(root, tmp_path):
-    """The same one the same order, which is not the list's; another one another."""
+    """The same seed gives the same order, which is not the list's; another seed gives another."""
     orders = []
     for number, seed in enumerate((1, 1, 2)):
         out = tmp_path / f"out{number}"
@@ -77,7 +77,6 @@ def test_the_seed_makes_the_order(root, tmp_path):
 
 
 def test_the_summary_counts_what_is_stored(root, capsys):
-    """Against a count of its own."""
     assert prepare(root) == 0
     summary = json.loads((root.parent / "out/train/summary.json").read_text())
     maps = np.stack([np.asarray(Image.open(label_path(root, name))) for name in TRAIN])
@@ -97,7 +96,7 @@ def test_the_summary_counts_what_is_stored(root, capsys):
 
 
 def test_a_list_of_pairs_will_do(root, tmp_path):
-    """Paths below the root; the key holds the image's."""
+    """The paths are relative to the root; the key contains the image's."""
     pairs = tmp_path / "pairs.txt"
     pairs.write_text(
         f"JPEGImages/{TRAIN[0]}.jpg SegmentationClass/{TRAIN[0]}.png\n\n"
@@ -116,7 +115,6 @@ def test_classes_txt_names_the_classes_and_limits_the_labels(root, capsys):
 
 
 def test_png_and_grey_images_keep_their_bytes(root):
-    """They are what the layer reads, too."""
     photo = make_photo(np.random.default_rng(3))
     files = {TRAIN[0]: encode(photo, "PNG"), TRAIN[1]: encode(photo[:, :, 0], "JPEG")}
     for name, data in files.items():
@@ -129,7 +127,7 @@ def test_png_and_grey_images_keep_their_bytes(root):
 
 
 def test_a_dry_run_checks_everything_and_writes_nothing(root, capsys):
-    """Its verdict is that of a real run."""
+    """It reports what a real run would."""
     assert prepare(root, "--dry-run") == 0
     label_path(root, TRAIN[3]).write_bytes(b"")
     assert prepare(root, "--dry-run") == 1
@@ -138,7 +136,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(root, capsys):
 
 
 def exif_turned(pixels):
-    """Return a JPEG that asks its reader to turn it by 90 degrees."""
+    """Return a JPEG whose EXIF tag asks the reader to turn it by 90 degrees."""
     exif = Image.Exif()
     exif[images.EXIF_ORIENTATION] = 6
     return encode(pixels, "JPEG", exif=exif)
@@ -167,7 +165,6 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("kind", BAD_FILES)
 def test_a_bad_file_is_named_with_the_mend_and_nothing_is_written(kind, root, capsys):
-    """Each kind on its own."""
     path, data, message = BAD_FILES[kind]
     path = path(root, TRAIN[7])
     path.unlink() if data is None else path.write_bytes(data)
@@ -179,7 +176,7 @@ def test_a_bad_file_is_named_with_the_mend_and_nothing_is_written(kind, root, ca
 
 
 def test_skip_bad_stores_the_rest_and_reports_the_bad(root, capsys):
-    """The exit code is 1 all the same, unless told otherwise."""
+    """The exit code is still 1, except with --exit-zero."""
     image_path(root, TRAIN[2]).write_bytes(b"")
     label_path(root, TRAIN[5]).unlink()
     assert prepare(root, "--skip-bad") == 1
@@ -197,7 +194,6 @@ def test_skip_bad_stores_the_rest_and_reports_the_bad(root, capsys):
 
 
 def test_a_split_of_bad_files_only_is_an_error_with_skip_bad_too(root, capsys):
-    """An empty database trains nothing."""
     for name in VAL:
         image_path(root, name).write_bytes(b"")
     assert prepare(root, "--skip-bad", splits=["train", "val"]) == 1
@@ -214,14 +210,14 @@ def test_a_split_of_bad_files_only_is_an_error_with_skip_bad_too(root, capsys):
     ],
 )
 def test_a_wrong_list_is_refused(lines, message, root, capsys):
-    """Before any file is read."""
+    """No file is read before."""
     voc.list_path(root, "train").write_text("\n".join(lines))
     assert prepare(root) == 1
     assert message in capsys.readouterr().err
 
 
 def test_an_image_in_train_and_val_is_refused(root, capsys):
-    """It would be trained on and evaluated on; also when a pair names it."""
+    """It would be both trained and scored on. A list of pairs is checked too."""
     voc.list_path(root, "val").write_text("\n".join([*VAL, TRAIN[4]]))
     assert prepare(root, splits=["train", "val"]) == 1
     message = capsys.readouterr().err
@@ -243,20 +239,19 @@ def test_what_is_there_already_is_kept(root, capsys):
 
 @pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--exit-zero"], ["--colour"]])
 def test_bad_usage_has_exit_code_2(arguments, root):
-    """As every tool's."""
     with pytest.raises(SystemExit) as error:
         prepare(root, *arguments)
     assert error.value.code == 2
 
 
 def corrupt(data, kind, random):
-    """Return an encoded file damaged; flipped means 64 bits of a JPEG, one bit of a PNG."""
+    """Return a damaged copy of an encoded file; flipped: 64 bits of a JPEG, one bit of a PNG."""
     if kind == "truncated":
         return data[: random.integers(1, len(data))]
     if kind == "flipped":
         damaged = bytearray(data)
         is_jpeg = data.startswith(b"\xff\xd8")
-        # Behind the headers of a JPEG: a bit of its tables only makes another picture
+        # After the headers of a JPEG: a changed bit in its tables only makes another picture
         first = data.index(b"\xff\xda") if is_jpeg else 0
         for bit in random.integers(8 * first, 8 * len(data), 64 if is_jpeg else 1):
             damaged[bit // 8] ^= 1 << bit % 8
@@ -269,7 +264,7 @@ def corrupt(data, kind, random):
 
 @pytest.mark.slow
 def test_500_damaged_files_are_each_named_and_none_is_stored(tmp_path):
-    """Among 300 good ones; images and labels, 125 of each kind."""
+    """They are among 300 good ones: images and labels, 125 of each kind."""
     random = np.random.default_rng(5)
     ids = [f"{number:06d}" for number in range(800)]
     root = tmp_path / "voc"
@@ -290,7 +285,7 @@ def test_500_damaged_files_are_each_named_and_none_is_stored(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_leaves_no_database_or_a_whole_one(tmp_path):
-    """SIGKILL at ten random moments of a run; the next one succeeds."""
+    """SIGKILL at ten random moments of a run; then the next run succeeds."""
     ids = [f"{number:06d}" for number in range(400)]
     write_voc(tmp_path / "voc", {"train": ids})
     out = tmp_path / "out"
@@ -298,7 +293,7 @@ def test_a_run_killed_at_any_moment_leaves_no_database_or_a_whole_one(tmp_path):
     command += ["--splits", "train"]
 
     def run(kill_after=None):
-        """Return how long the run took, or None where it was killed."""
+        """Return how long the run took, or None if it was killed."""
         start = time.monotonic()
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             try:
@@ -389,7 +384,7 @@ def real_photographs(tmp_path_factory):
 
 
 def test_real_photographs_of_voc_are_stored_with_the_labels_drawn_for_them(real_photographs):
-    """The package holds the same label maps as arrays, too: an independent reading."""
+    """The package also has the label maps as arrays: an independent reading."""
     root, examples = real_photographs
     assert prepare(root) == 0
     images, labels = readers(root.parent / "out/train")
@@ -405,7 +400,7 @@ def test_real_photographs_of_voc_are_stored_with_the_labels_drawn_for_them(real_
 
 @pytest.mark.slow
 def test_train_aug_is_prepared_in_a_minute(tmp_path, capsys):
-    """10582 samples of VOC's size and number of bytes, on four cores or fewer."""
+    """10582 samples with the size and number of bytes of VOC's, on at most four cores."""
     random = np.random.default_rng(0)
     photos = [benchmark_photos.make_photo(random) for _ in range(100)]
     maps = [benchmark_photos.make_label(random) for _ in range(100)]

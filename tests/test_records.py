@@ -1,4 +1,4 @@
-"""LMDBs of Datum records: what is written is read, whatever its size."""
+"""gcrf.records: what is written to an LMDB of Datum records is read back, whatever its size."""
 
 import resource
 
@@ -9,7 +9,7 @@ from gcrf import records
 
 
 def test_records_come_back_in_the_order_of_their_keys(tmp_path):
-    """With the fields that Caffe's Data layer reads."""
+    """They have the fields that Caffe's Data layer reads."""
     writer = records.RecordWriter(tmp_path / "db")
     for number in range(3):
         writer.write(f"{number:08d}_x", records.encode_record(b"%d" % number, 3, 4, 5))
@@ -22,7 +22,7 @@ def test_records_come_back_in_the_order_of_their_keys(tmp_path):
 
 
 def test_the_map_grows_with_the_records(tmp_path, monkeypatch):
-    """From a map for none of them, in many transactions."""
+    """It starts too small for any record, and grows over many transactions."""
     monkeypatch.setattr(records, "FIRST_MAP_SIZE", 1 << 16)
     monkeypatch.setattr(records, "BATCH_BYTES", 1 << 18)
     writer = records.RecordWriter(tmp_path / "db")
@@ -36,7 +36,7 @@ def test_the_map_grows_with_the_records(tmp_path, monkeypatch):
 
 
 def test_a_key_out_of_order_is_refused(tmp_path):
-    """LMDB itself would drop the record without a word."""
+    """LMDB itself would drop the record silently."""
     writer = records.RecordWriter(tmp_path / "db")
     writer.write("b", b"")
     writer.write("a", b"")
@@ -45,7 +45,7 @@ def test_a_key_out_of_order_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path):
-    """A limit on the size of files stands for it."""
+    """A limit on the size of files stands in for the full disk."""
     writer = records.RecordWriter(tmp_path / "db")
     writer.write("a", bytes(1 << 20))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -58,14 +58,13 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path):
 
 
 def test_a_folder_without_a_database_is_named(tmp_path):
-    """Not created on the way."""
+    """It is not created either."""
     with pytest.raises(OSError, match="nothing: no LMDB"):
         records.RecordReader(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
 
 def test_a_key_that_is_missing_is_an_error(tmp_path):
-    """Rather than an empty record."""
     lmdb.open(str(tmp_path / "db"), lock=False).close()
     with pytest.raises(KeyError):
         records.RecordReader(tmp_path / "db").read("a")

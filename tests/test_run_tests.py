@@ -1,4 +1,4 @@
-"""The summary of all test suites: it must not count what did not run as passed."""
+"""tests/run_tests.py: its summary must not count what did not run as passed."""
 
 import sys
 

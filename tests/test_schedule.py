@@ -79,7 +79,7 @@ def parameters(solver):
 
 
 def solver_at(stage, iteration):
-    """The solver that runs an iteration of a stage, and the iteration as it counts."""
+    """The solver that runs an iteration of a stage, and the iteration by that solver's count."""
     for name in SOLVERS[stage]:
         solver = parse(PROTOTXT / f"{name}_solver.prototxt", caffe_pb2.SolverParameter())
         if iteration < solver.max_iter:
@@ -179,7 +179,7 @@ def test_a_step_moves_each_parameter_by_rate_times_gradient(
         for index, (blob, (data, gradient)) in enumerate(zip(blobs, before[layer], strict=True)):
             decay = 5e-3 if index == 0 else 0.0
             expected = rates[group_of(layer)] * (gradient + decay * data)
-            # blob.diff is now the update itself, whose digits the parameter may be too large for.
+            # blob.diff is now the update itself; a large parameter would lose its last digits.
             np.testing.assert_allclose(blob.diff, expected, rtol=1e-4, atol=1e-12, err_msg=layer)
             np.testing.assert_array_equal(blob.data, data - blob.diff, err_msg=layer)
     moved = {group_of(k) for k, v in net.params.items() if any(b.diff.any() for b in v)}

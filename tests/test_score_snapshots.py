@@ -25,7 +25,7 @@ def test_each_snapshot_is_scored_once(tmp_path, capsys):
     assert [iteration for iteration, _ in points] == [20, 100]
     assert points[0][1] != points[1][1]
 
-    (tmp_path / "VOC/JPEGImages/a.jpg").unlink()  # what is done is not done again
+    (tmp_path / "VOC/JPEGImages/a.jpg").unlink()  # nothing is scored twice
     assert score_snapshots.main(command) == 0
     assert capsys.readouterr().out == printed
 

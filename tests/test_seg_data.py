@@ -1,4 +1,4 @@
-"""SegData in a net against its NumPy twin, bit by bit, and its memory over a long run."""
+"""SegData in a net against its NumPy twin, bit for bit, and its memory over a long run."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def write_database(path, files):
 
 @pytest.fixture(scope="module")
 def databases(tmp_path_factory):
-    """The folder of images and labels, of noise, in each kind of JPEG that users have."""
+    """The folder of noise images, in each kind of JPEG that users have, and labels."""
     random = np.random.default_rng(0)
     kinds = [
         {"quality": 95, "subsampling": 0},
@@ -116,7 +116,7 @@ def test_layer_and_twin_share_records_alike_among_solvers(databases, solver_rank
 
 
 def test_memory_stays_flat_over_ten_thousand_batches(databases):
-    """A leak of a hundred bytes a batch would show."""
+    """A leak of a hundred bytes per batch would show."""
     parameters = "batch_size: 2 crop_size: 33 mirror: true shuffle: true"
     net, _ = make_net(databases, parameters, caffe.TRAIN)
     page = os.sysconf("SC_PAGESIZE")
@@ -127,7 +127,7 @@ def test_memory_stays_flat_over_ten_thousand_batches(databases):
             net.forward()
         with open("/proc/self/statm") as statm:
             sizes.append(int(statm.read().split()[1]) * page)
-    # The heap may grow once, when threads meet as never before; a leak grows in each part.
+    # The heap may grow once, when threads first coincide; a leak grows in each part.
     assert min(np.diff(sizes)) < 200_000, sizes
 
 
@@ -139,7 +139,7 @@ def test_mix_is_splitmix64():
 
 
 def test_choices_are_even():
-    """Each of seven values comes up a seventh of the time, and epochs are unlike."""
+    """Each of seven values comes up a seventh of the time, and no two epochs are alike."""
     draws = seg_data.draw(0, 1, np.arange(7000), seg_data.ROW)
     counts = np.bincount([seg_data.below(u, 7) for u in draws], minlength=7)
     assert counts.min() > 900 and counts.max() < 1100
@@ -149,7 +149,7 @@ def test_choices_are_even():
 
 
 def test_crop_and_mirror_by_hand():
-    """A crop that reaches out of the image, straight and mirrored."""
+    """A crop that extends beyond the image, as it is and mirrored."""
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     label = np.array([[1, 2], [3, 4]], np.uint8)
     window = seg_data.Window(slice(0, 2), slice(0, 2), (2, 2), False)
@@ -194,7 +194,7 @@ def test_window_and_size_along_an_axis(image, crop, factor, expected):
 
 
 def test_no_scaling_leaves_the_stream_as_it_has_always_been(tmp_path):
-    """The checksums are those of the layer before it could scale."""
+    """The checksums are from before the layer could scale."""
     random = np.random.default_rng(0)
     files = {str(i): encode(random.integers(0, 6, SIZES[i], np.uint8), "PNG") for i in range(7)}
     for name in ("images", "labels"):
@@ -210,7 +210,7 @@ def test_no_scaling_leaves_the_stream_as_it_has_always_been(tmp_path):
 
 
 def test_twin_rejects_a_palette_label():
-    """A palette is refused, not turned into colours."""
+    """It is not turned into colours."""
     palette = Image.fromarray(np.zeros((2, 2), np.uint8)).convert("P")
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")

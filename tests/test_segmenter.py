@@ -11,7 +11,7 @@ from gcrf import segmenter
 from gcrf.caffemodel import read_caffemodel, write_caffemodel
 from gcrf.segmenter import UNARY, Segmenter
 
-MEAN = (104, 117, 123)  # whole numbers, so that an image can be padded with it
+MEAN = (104, 117, 123)  # integers, so that an image can be padded with it
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_earlier_images_leave_no_trace(network, files):
     np.testing.assert_array_equal(after_another, fresh.scores(image)[0])
     before = after_another.copy()
     network.predict(photo(36, 52)[::-1])
-    np.testing.assert_array_equal(after_another, before)  # no view of the net's buffers
+    np.testing.assert_array_equal(after_another, before)  # a copy, not a view of the net's buffers
 
 
 def test_unary_of_the_same_pass_is_the_unary_net(network, files):

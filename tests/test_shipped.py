@@ -1,4 +1,4 @@
-"""gcrf.shipped and tools/package_model.py: a trained model, packed small and joined again."""
+"""gcrf.shipped and tools/package_model.py: a trained model is packed and joined again."""
 
 import json
 import subprocess
@@ -73,7 +73,7 @@ def halved(arrays):
     return [array.astype(np.float16).astype(np.float32) for array in arrays]
 
 
-# ---- There and back
+# ---- Packed and joined
 
 
 def test_what_was_trained_comes_back_in_half_precision_and_the_trunk_as_published(

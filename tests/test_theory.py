@@ -1,4 +1,4 @@
-"""What the paper promises of the mean field updates, on random images, for the twin and Caffe.
+"""What the paper promises about the mean field updates, on random images, for twin and Caffe.
 
 The reference is independent of both: the energy (1) as a sparse quadratic form, its pairs listed
 one by one, and its minimum, the MAP solution, found by scipy. Everything is in double.
@@ -87,7 +87,7 @@ images = st.builds(
     seed=st.integers(0, 2**32 - 1),
     size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     num_classes=st.integers(1, 6),
-    window=st.sampled_from([3, 5, 7, 9, 23]),  # 9 and 23 are wider than many of the maps
+    window=st.sampled_from([3, 5, 7, 9, 23]),  # 9 and 23 exceed the size of many of the maps
     strength=st.sampled_from([0.01, 0.3, 1, 10]),
     sparsity=st.sampled_from([0, 0.5]),
 )
@@ -104,7 +104,7 @@ def test_the_twin_s_energy_is_that_quadratic_form(image, seed):
 @given(image=images, seed=st.integers(0, 1000))
 @settings(max_examples=300)
 def test_no_half_step_raises_the_energy(update, image, seed):
-    mu = np.random.default_rng(seed).normal(size=image.shape)  # wherever it starts
+    mu = np.random.default_rng(seed).normal(size=image.shape)  # from any start
     energy = image.energy(mu)
     for parity in (EVEN, ODD, EVEN, ODD):
         mu = update(mu, **image.bottoms, parity=parity)
@@ -162,7 +162,7 @@ def test_enough_layers_reach_the_map_solution(update, window, strength):
     image = Image(0, (9, 10), 3, window=window, strength=strength, sparsity=0)
     stiffness = np.linalg.eigvalsh(image.C)[-1]  # the largest lambda
     largest = stiffness * image.laplacian.diagonal().max()
-    q = largest / (1 + largest)  # each half step is a mean over the other columns, times <= q
+    q = largest / (1 + largest)  # each half step is a mean over the other columns, times at most q
     bound = int(np.ceil((1 + np.log(1e-8) / np.log(q)) / 2))
     errors = list(itertools.islice(errors_of_layers(update, image), bound + 1))
     for layers, error in enumerate(errors[1:], start=1):

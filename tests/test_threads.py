@@ -1,10 +1,10 @@
 """Results do not depend on the number of threads, to the last bit.
 
-A convolution's gradients of its parameters are the exception: oneDNN gives each thread a share of
-the pixels to sum over, and they agree up to rounding.
+The gradients of a convolution's parameters are the exception: oneDNN gives each thread a share of
+the pixels to sum over, so they agree only up to rounding.
 
-The number is set as a user sets it, before the program starts: a BLAS may choose its own way of
-computing at that moment, and not look at the number again.
+The number is set as a user sets it, before the program starts, because a BLAS may choose its
+algorithm at that moment and never look at the number again.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ convolution_param {{
 
 
 def fingerprints():
-    """Return a line for each array that the layers compute: what it is, and a hash of its bits."""
+    """Return a line for each array that the layers compute: its name and a hash of its bits."""
     lines = []
     for dtype in (np.float32, np.float64):
         bottoms = [x.astype(dtype) for x in random_bottoms(SHAPE, WINDOW)]

@@ -1,4 +1,4 @@
-"""The PyTorch twin against Caffe, on thin nets; skipped without PyTorch, a benchmark extra."""
+"""The PyTorch twin against Caffe, on thin nets; skipped without PyTorch, which is optional."""
 
 import caffe
 import numpy as np
@@ -70,7 +70,7 @@ def test_the_whole_deploy_net_gives_the_scores_of_caffe(tmp_path):
     ],
 )
 def test_a_layer_gives_the_output_of_caffe(layer, tmp_path):
-    """8 x 9: rounding up and rounding down both occur."""
+    """At 8 x 9, sizes are rounded up and down."""
     text = 'layer { name: "data" type: "Input" top: "data" input_param { shape { '
     text += "dim: 2 dim: 4 dim: 8 dim: 9 } } } "
     text += f'layer {{ name: "layer" bottom: "data" top: "top" {layer} }}'
@@ -83,7 +83,7 @@ def test_a_layer_gives_the_output_of_caffe(layer, tmp_path):
 
 @pytest.mark.parametrize("width", [8, 9])
 def test_the_gradients_of_the_crf_are_those_of_caffe(width, tmp_path):
-    """Two GMF layers and the margin loss; an odd width has one even column more than odd ones."""
+    """Two GMF layers and the margin loss. An odd width has one more even column than odd ones."""
     shapes = {"r": (5, 7, width), "p": (3, 7, width), "label": (1, 7, width)}
     text = "force_backward: true "
     for name, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""tools/train.py: every stage in order, whatever stops it on the way."""
+"""tools/train.py: every stage in order, whatever interrupts it."""
 
 import contextlib
 import csv
@@ -43,7 +43,7 @@ sys.exit(cli.run("train", training.train, settings, folder, stages, stopped="sto
 
 
 def tiny(folder, data, max_iter=MAX_ITER, **changes):
-    """Settings of nets that make an iteration in some milliseconds."""
+    """Settings of nets whose iterations take a few milliseconds."""
     stages = {
         name: replace(stage, batch_size=1, max_iter=max_iter, steps=(40,), **changes)
         for name, stage in nets.SMALL.stages.items()
@@ -87,7 +87,7 @@ def trained(tmp_path_factory, data):
 
 @contextlib.contextmanager
 def started(folder, data, *stages, max_iter=MAX_ITER):
-    """A run in a process group of its own, killed at the end if it still goes on."""
+    """A run in its own process group, killed at the end if it is still running."""
     paths = os.pathsep.join(sys.path)
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, folder, data, str(max_iter), *stages],
@@ -114,7 +114,7 @@ def wait_for(is_there, process):
 
 
 def child_of(process):
-    """Return the process id of the one child that a process has, or soon has."""
+    """Return the process id of a process's only child, waiting for it."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     deadline = time.monotonic() + 60
     while not children.read_text():
@@ -166,7 +166,7 @@ def test_a_run_killed_in_each_stage_resumes_and_completes(tmp_path, data):
     snapshots = settings.snapshots
     for stage in STAGES:
         with started(tmp_path, data, *STAGES) as process:
-            # the first whole one: half of one is made anew, which is another test
+            # the first complete one; half of one is made again, which is another test
             wait_for(lambda: training.last_snapshot(settings, stage)[0], process)  # noqa: B023
         assert not (snapshots / f"{stage}_iter_{MAX_ITER}.solverstate").exists(), "killed too late"
     with started(tmp_path, data, *STAGES) as process:
@@ -174,7 +174,7 @@ def test_a_run_killed_in_each_stage_resumes_and_completes(tmp_path, data):
     assert {path.name for path in snapshots.iterdir()} >= ENDS
     for stage in STAGES:
         assert "Resuming from" in (tmp_path / f"{stage}.log").read_text()
-        # What the tool had not yet read when it was killed is missing; nothing is there twice.
+        # What the tool had not read when it was killed is missing; nothing appears twice.
         rows = iterations(tmp_path, stage)
         assert rows == sorted(set(rows))
         assert rows[-1] == MAX_ITER
@@ -192,7 +192,7 @@ def test_a_row_is_on_disk_when_a_snapshot_starts(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_a_snapshot_of_its_last_iteration(tmp_path, data, number):
-    endless = 10**6  # a run that cannot end before it is stopped
+    endless = 10**6  # a run too long to end before it is stopped
     with started(tmp_path, data, "unary", max_iter=endless) as process:
         wait_for((tmp_path / "snapshots" / f"unary_iter_{INTERVAL}.solverstate").exists, process)
         process.send_signal(number)

@@ -1,4 +1,4 @@
-"""gcrf.training_log: the numbers in Caffe's log, and the same as CSV."""
+"""gcrf.training_log: the numbers in Caffe's log, also as CSV."""
 
 from gcrf.training_log import read_csv, read_log
 

@@ -1,4 +1,4 @@
-"""Networks thin enough to run in a blink, and a data set of two images to train them on."""
+"""Networks thin enough to run in a blink, and a data set of two images to train on."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def write_split(folder, num_classes, size=129, num_images=2):
 
 
 def without_weights(stages, **changes):
-    """The stages with changes, starting from the nets' fillers: there is no file to start from."""
+    """The stages with changes, starting from the nets' fillers instead of a file."""
     return {name: replace(stage, weights="", **changes) for name, stage in stages.items()}
 
 

@@ -3,9 +3,8 @@
 Example: tests/cuda_on_cpu/rewrite.py caffe_layers/gmf_layer.cu build/gmf_layer.cu.cpp
 Writes the .cuh files that the source includes beside the target.
 
-Not a parser: it takes pointers for what is written `Type* name` and launches for what is written
-`Kernel<Type> <<<grid, block>>>(arguments)`, as clang-format leaves them. What it does not
-understand does not compile.
+This is no parser. It takes `Type* name` for a pointer and `Kernel<Type> <<<grid, block>>>(arguments)`
+for a launch, as clang-format writes them. What it does not understand does not compile.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-# `Type* name`, and `Type *name` of the types that Caffe writes so
+# `Type* name`, or `Type *name` for those types that Caffe writes like this
 POINTER = r"((?:const )?\b(?:\w+(?:<\w+>)?(?=\* \w)|(?:Dtype|int|float|double)(?= \*\w)))\s?\*"
 
 
