@@ -3,8 +3,9 @@
 Example: tests/cuda_on_cpu/rewrite.py caffe_layers/gmf_layer.cu build/gmf_layer.cu.cpp
 Writes the .cuh files that the source includes beside the target.
 
-This is no parser. It takes `Type* name` for a pointer and `Kernel<Type> <<<grid, block>>>(arguments)`
-for a launch, as clang-format writes them. What it does not understand does not compile.
+This is no parser. It takes `Type* name` for a pointer, and for a launch
+`Kernel<Type> <<<grid, block>>>(arguments)`, as clang-format writes them. What it does not
+understand does not compile.
 """
 
 import argparse
