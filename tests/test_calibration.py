@@ -43,7 +43,9 @@ def test_the_scale_gives_the_mean_similarity_that_was_asked_for():
 
 
 def test_filters_that_tell_no_pixel_apart_are_an_error():
-    with pytest.raises(ValueError, match="990 of 1000 pairs of one label have equal features"):
+    with pytest.raises(
+        ValueError, match="990 of 1000 pairs with the same label have equal features"
+    ):
         calibration.scale_for(np.r_[np.zeros(990), np.ones(10)], 0.5)
 
 

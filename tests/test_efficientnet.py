@@ -156,7 +156,7 @@ def test_a_pickle_that_would_run_code_is_refused():
         def __reduce__(self):
             return print, ("run",)
 
-    with pytest.raises(pickle.UnpicklingError, match=r"print is not part of a file of weights"):
+    with pytest.raises(pickle.UnpicklingError, match=r"print does not belong in a file of weights"):
         efficientnet.read_tensors(pickle.dumps(Command(), protocol=2))
 
 

@@ -179,12 +179,12 @@ def test_earlier_results_are_neither_lost_nor_mixed(network, root, tmp_path, cap
     assert tool.main(command) == 0
     before = (tmp_path / "out/images.jsonl").read_bytes()
     assert tool.main(command) == 1
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
     assert tool.main([*command, "--resume", "--mirror"]) == 1
-    assert "was made with another mirror" in capsys.readouterr().err
+    assert "was made with a different mirror" in capsys.readouterr().err
     path = dense_crf_file(tmp_path, iterations=9)
     assert tool.main([*command, "--resume", "--dense-crf", str(path)]) == 1
-    assert "was made with another dense_crf:" in capsys.readouterr().err
+    assert "was made with a different dense_crf:" in capsys.readouterr().err
     assert (tmp_path / "out/images.jsonl").read_bytes() == before
 
 

@@ -62,8 +62,8 @@ def test_transparency_changes_no_index(palette, tmp_path):
     [
         (np.zeros((4, 4, 3), np.uint8), r"in colours \(RGB\).*convert_rgb_labels"),
         (np.zeros((4, 4, 4), np.uint8), r"in colours \(RGBA\)"),
-        (np.zeros((4, 4), np.uint16), "16 bits a pixel, expected 8"),
-        (np.zeros((4, 4), bool), "1 bits a pixel, expected 8"),
+        (np.zeros((4, 4), np.uint16), "16 bits per pixel, expected 8"),
+        (np.zeros((4, 4), bool), "1 bits per pixel, expected 8"),
     ],
 )
 def test_other_pixels_are_refused_with_the_mend(pixels, message):

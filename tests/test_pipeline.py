@@ -90,7 +90,7 @@ def test_each_step_says_on_what_it_ran(tmp_path):
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError, match="another run is at work here"):
+        with pytest.raises(BlockingIOError, match="another run is using this folder"):
             pipeline.run(tmp_path, {})
 
 

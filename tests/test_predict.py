@@ -80,7 +80,7 @@ def test_without_the_trained_model_the_error_says_what_to_do(photos, monkeypatch
     for name in ("JOINED", "INSTALLED"):
         monkeypatch.setattr(shipped, name, photos / "none.caffemodel")
     assert predict.main([str(photos / "photo0.png")]) == 1
-    assert "the trained model is not there; run make" in capsys.readouterr().err
+    assert "no trained model yet; run make" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("shipped_model")
@@ -107,7 +107,7 @@ def test_what_is_no_image_is_named_and_the_rest_go_on(network, photos, tmp_path,
     (photos / "b.jpg").write_bytes(data[: len(data) // 2])
     assert run(network, tmp_path / "out", photos) == 1
     errors = capsys.readouterr().err
-    assert f"predict: {photos / 'a.jpg'}: no image that can be decoded" in errors
+    assert f"predict: {photos / 'a.jpg'}: cannot decode the image" in errors
     assert f"predict: {photos / 'b.jpg'}: " in errors and "2 of 4 files are bad" in errors
     assert names(tmp_path / "out") == [
         f"photo{number}{end}" for number in (0, 1) for end in (".png", "_overlay.jpg")

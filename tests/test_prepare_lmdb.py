@@ -204,7 +204,7 @@ def test_a_split_of_bad_files_only_is_an_error_with_skip_bad_too(root, capsys):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([TRAIN[0], TRAIN[1], TRAIN[0]], f"{TRAIN[0]} stands in line 1 and again in line 3"),
+        ([TRAIN[0], TRAIN[1], TRAIN[0]], f"{TRAIN[0]} is in line 1 and again in line 3"),
         ([], "the list is empty"),
         (["a b c"], "line 1 has 3 words"),
     ],

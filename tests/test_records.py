@@ -59,7 +59,7 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path):
 
 def test_a_folder_without_a_database_is_named(tmp_path):
     """It is not created either."""
-    with pytest.raises(OSError, match="nothing: no LMDB"):
+    with pytest.raises(OSError, match="nothing: cannot read an LMDB"):
         records.RecordReader(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 

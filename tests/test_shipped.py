@@ -189,7 +189,7 @@ def test_a_cut_file_is_not_joined(name, folder, tmp_path, capsys):
     (folder / name).write_bytes(content[: len(content) // 2])
     assert join(folder, tmp_path / "joined.caffemodel") == 1
     error = capsys.readouterr().err
-    assert f"{name}: SHA-256 " in error and "the file is cut, or of another model" in error
+    assert f"{name}: SHA-256 " in error and "the file is truncated, or of another model" in error
     assert not (tmp_path / "joined.caffemodel").exists()
 
 
@@ -229,9 +229,7 @@ def test_a_missing_or_another_package_of_the_trunk_is_named(folder, tmp_path, mo
 def test_without_the_joined_file_the_error_says_what_to_do(tmp_path, monkeypatch):
     for name in ("JOINED", "INSTALLED"):
         monkeypatch.setattr(shipped, name, tmp_path / "none.caffemodel")
-    message = (
-        "none.caffemodel: the trained model is not there; run make, which joins it from models"
-    )
+    message = "none.caffemodel: no trained model yet; run make, which joins it from models"
     with pytest.raises(FileNotFoundError, match=message):
         Segmenter.shipped()
 

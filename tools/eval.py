@@ -106,7 +106,7 @@ def main(argv=None):
     return cli.run(
         *("eval", run, parse_arguments(argv)),
         errors=[BrokenExecutor],
-        stopped="stopped; go on with --resume",
+        stopped="stopped; continue with --resume",
     )
 
 

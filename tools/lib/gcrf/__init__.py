@@ -2,8 +2,8 @@
 
     from gcrf import Segmenter, label_maps, voc
 
-A module is loaded when it is asked for: only those that work with networks load Caffe. Here Caffe
-says nothing but errors, unless GLOG_minloglevel is set.
+Modules are loaded when they are asked for, and only those that work with networks load Caffe. Here
+Caffe reports nothing but errors, unless GLOG_minloglevel is set.
 """
 
 import importlib

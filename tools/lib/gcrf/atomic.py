@@ -1,7 +1,7 @@
-"""Files and folders that appear under their name only when they are whole, and a lock.
+"""Files and folders that get their name only when they are complete, and a lock.
 
-Both work under a hidden name beside the target and rename at the end: a run that is killed leaves
-the target as it was, and the next run removes what the killed one left behind.
+They are written under a hidden name beside the target and renamed at the end. A run that is killed
+leaves the target as it was, and the next run removes what the killed one left behind.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ def new_file(path):
 def new_folder(path):
     """Yield an empty folder to fill; it becomes `path` if the block succeeds.
 
-    Raises FileExistsError where `path` exists already, BlockingIOError while another run is
-    filling it. The files in the folder are for the block to flush to disk.
+    Raises FileExistsError if `path` exists already, BlockingIOError while another run is filling
+    it. Flushing the files in the folder to disk is up to the block.
     """
     path = Path(path)
     if path.exists():
@@ -47,10 +47,10 @@ def new_folder(path):
 
 @contextlib.contextmanager
 def locked(path, busy):
-    """Yield the descriptor of a file, made if need be, or a folder that is locked meanwhile.
+    """Yield the descriptor of a file, created if necessary, or of a folder; it is locked meanwhile.
 
-    Raises BlockingIOError with the message `busy` where another process has locked it. The lock
-    dies with the last process that has the descriptor: this one, and those that inherit it.
+    Raises BlockingIOError with the message `busy` if another process has locked it. The lock ends
+    with the last process that has the descriptor: this one, or one that inherits it.
     """
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
     try:
@@ -64,7 +64,7 @@ def locked(path, busy):
 
 
 def _publish(partial, path):
-    """Give what is written its name, all of it being on the disk first."""
+    """Give what was written its name, once all of it is on the disk."""
     _flush_to_disk(partial)
     partial.rename(path)
     _flush_to_disk(path.parent)

@@ -13,15 +13,15 @@ from gcrf import atomic
 def read_caffemodel(path):
     """Return {layer name: [array of each parameter blob]} of the layers that have weights.
 
-    Old (V1) and new layers are read alike, by name. Fields and layer types of other forks of Caffe,
-    which this one does not know, are skipped. Blobs keep the shape they are stored with: old ones
-    have four axes, so that a bias is (1, 1, 1, n).
-    Raises ValueError if the file is no .caffemodel or one name stands for two layers.
+    Old (V1) and new layers are both read by name. Fields and layer types of other forks of Caffe
+    that this one does not know are skipped. Blobs keep the shape that they are stored with: old
+    ones have four axes, so a bias is (1, 1, 1, n).
+    Raises ValueError if the file is not a .caffemodel, or if two layers have the same name.
     """
     try:
         net = caffe_pb2.NetParameter.FromString(Path(path).read_bytes())
     except DecodeError as error:
-        raise ValueError(f"{path}: no .caffemodel ({error})") from error
+        raise ValueError(f"{path}: not a .caffemodel ({error})") from error
     weights = {}
     for layer in [*net.layers, *net.layer]:
         if not layer.blobs:
@@ -35,7 +35,7 @@ def read_caffemodel(path):
 
 
 def write_caffemodel(path, weights):
-    """Write {layer name: [array of each parameter blob]}, whole or not at all."""
+    """Write {layer name: [array of each parameter blob]}, completely or not at all."""
     net = caffe_pb2.NetParameter()
     for name, arrays in weights.items():
         layer = net.layer.add(name=name)
@@ -48,10 +48,10 @@ def write_caffemodel(path, weights):
 
 
 def load_net(deploy, stored, weights):
-    """Return the deploy net of a prototxt, once `stored`, read from `weights`, is found to fit it.
+    """Return the deploy net of a prototxt, once it is known that `stored`, from `weights`, fits it.
 
-    Its parameters are not set. Raises FileNotFoundError where there is no prototxt, ValueError for
-    another net than a deploy net, and for weights of another network.
+    Its parameters are not set. Raises FileNotFoundError if there is no prototxt, and ValueError if
+    it is no deploy net, or if the weights are of another network.
     """
     if not Path(deploy).is_file():
         raise FileNotFoundError(f"{deploy}: no such file, expected a deploy prototxt")

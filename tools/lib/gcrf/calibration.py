@@ -1,9 +1,9 @@
 """Where finetuning starts from: the scale of the filters f_m, and R.
 
-At the scale of the score layers that the filters start from, the similarities of all pairs may be
-near 1, which drowns the unary, or near 0, which leaves the CRF without effect and without a
-gradient. Finetuning does not recover from the first. So a few scales are tried on training images:
-those at which pairs of one label have a given mean similarity, whatever the scale was before.
+The filters start from the score layers. At their scale, the similarities of all pairs may be near
+1, which drowns out the unary, or near 0, which leaves the CRF without effect and gradient.
+Finetuning does not recover from the former. So we try a few scales on training images: those at
+which pairs with the same label have a given mean similarity, whatever the scale was before.
 """
 
 import operator
@@ -22,7 +22,7 @@ from gcrf.segmenter import UNARY, labels
 from python_layers.neighbourhood import pair_ends
 
 FILTERS = "pairwise/filters"  # f_m' z in a deploy net
-MEAN_SIMILARITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of pairs of one label
+MEAN_SIMILARITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of pairs with the same label
 DIAGONALS = (0.5, 1.0, 2.0)
 
 
@@ -35,12 +35,12 @@ class Case(NamedTuple):
 
 
 class Start(NamedTuple):
-    """A start of finetuning, and what the CRF makes of the cases from there."""
+    """A start for finetuning, and how the CRF does from there on some cases."""
 
     scale: float  # of the filters
     diagonal: float  # R is this times the identity
-    like: float  # mean similarity of pairs of one label
-    unlike: float  # mean similarity of pairs of two labels
+    like: float  # mean similarity of pairs with the same label
+    unlike: float  # mean similarity of pairs with different labels
     loss: float  # margin loss
     mean_iou: float  # per cent, on the grid
 
@@ -72,7 +72,7 @@ def grid_labels(truth, shape):
 
 
 def squared_distances(filters, labels, window):
-    """Return the squared distances of f_m' z of (pairs of one label, pairs of two), 1-D arrays.
+    """Return the squared distances of f_m' z for (like pairs, unlike pairs), two 1-D arrays.
 
     filters: (M, H, W) float32; labels: (H, W) uint8, where pairs with IGNORE_LABEL do not count.
     """
@@ -96,9 +96,9 @@ def mean_similarity(distances, scale=1.0):
 
 
 def separation(like, unlike):
-    """Return the share of (like pair, unlike pair) in which the like one is the more similar.
+    """Return the share of (like pair, unlike pair) in which the like pair is the more similar one.
 
-    That is the area under the ROC curve: 0.5 for similarities that tell nothing, 1 at best.
+    That is the area under the ROC curve: 0.5 for useless similarities, 1 for perfect ones.
     """
     like = np.sort(like)
     below = np.searchsorted(like, unlike, "left") + np.searchsorted(like, unlike, "right")
@@ -110,8 +110,8 @@ def scale_for(distances, target):
     positive = distances[distances > 0]
     if len(positive) < (1 - target) * len(distances):
         raise ValueError(
-            f"{len(distances) - len(positive)} of {len(distances)} pairs of one label have equal "
-            "features: the filters are zero, or the images blank"
+            f"{len(distances) - len(positive)} of {len(distances)} pairs with the same label have "
+            "equal features: the filters are zero, or the images blank"
         )
     low, high = np.log(1e-6 / np.sqrt(positive.max())), np.log(1e6 / np.sqrt(positive.min()))
     for _ in range(60):  # the mean falls with the scale
@@ -137,12 +137,12 @@ class Calibrator:
             self._crf = caffe.Net(file.name, caffe.TEST)
 
     def start(self, scale, diagonal):
-        """Return the Start with these."""
+        """Return the Start with this scale and R."""
         like, unlike = (mean_similarity(each, scale) for each in (self._like, self._unlike))
         return Start(scale, diagonal, like, unlike, *self._run(scale, diagonal))
 
     def starts(self):
-        """Yield a Start for each mean similarity and R that is tried."""
+        """Yield a Start for each mean similarity and R to try."""
         for target in MEAN_SIMILARITIES:
             scale = scale_for(self._like, target)
             for diagonal in DIAGONALS:

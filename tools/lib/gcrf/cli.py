@@ -1,4 +1,4 @@
-"""What all commands do alike: their help, their exit codes, and how they say what went wrong."""
+"""What all commands have in common: help, exit codes, and error messages."""
 
 import argparse
 import os
@@ -10,20 +10,20 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which unlike Ctrl-C in a terminal goes to this process alone."""
+    """SIGTERM, which, unlike Ctrl-C in a terminal, is sent to this process alone."""
 
 
 def parser(doc):
-    """Return an ArgumentParser whose help is the docstring of a command, as it stands."""
+    """Return an ArgumentParser whose help is the docstring of a command, verbatim."""
     return argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def run(name, work, *arguments, errors=(), stopped="stopped"):
-    """Return the exit code of the command `name`, which is to call work(*arguments).
+    """Run work(*arguments) for the command `name`, and return the exit code.
 
-    It is 1 for an OSError, a ValueError, or one of `errors`, with its message on standard error;
+    It is 1 for an OSError, a ValueError, or one of `errors`, whose message goes to standard error;
     130, with the message `stopped`, for a KeyboardInterrupt; else what work returned, or 0.
     """
     try:
@@ -37,7 +37,7 @@ def run(name, work, *arguments, errors=(), stopped="stopped"):
 
 
 def raise_on_sigterm():
-    """Let SIGTERM end the command as Ctrl-C does, but by Terminated."""
+    """Let SIGTERM end the command as Ctrl-C does, by raising Terminated."""
 
     def terminate(*_):
         raise Terminated
@@ -55,19 +55,19 @@ def add_data_set(parser):
         "--labels",
         default="SegmentationClass",
         metavar="FOLDER",
-        help="folder below ROOT with the label maps of ids (default: %(default)s)",
+        help="folder below ROOT with the label maps (default: %(default)s)",
     )
 
 
 def add_jobs(parser, what):
-    """Add --jobs, how much is done at once: `what`."""
+    """Add --jobs, the number of things done at once; what: their name."""
     parser.add_argument(
-        "--jobs", type=positive, default=os.cpu_count(), help=f"{what} (default: one a core)"
+        "--jobs", type=positive, default=os.cpu_count(), help=f"{what} (default: one per core)"
     )
 
 
 def add_picture(parser, default=None):
-    """Add --output, the picture that a command draws; it must be given if it has no default."""
+    """Add --output, the picture that a command draws; it is required if it has no default."""
     parser.add_argument(
         "--output",
         type=_picture,
@@ -78,7 +78,7 @@ def add_picture(parser, default=None):
 
 
 def positive(text):
-    """A whole number from 1 on."""
+    """A whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is below 1")

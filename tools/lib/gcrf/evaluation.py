@@ -1,4 +1,4 @@
-"""A network scored on a split of a data set: its results, and the folder that holds them."""
+"""Score a network on a split of a data set, and write the results to a folder."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ class Predictions(NamedTuple):
 
     sample: voc.Sample
     maps: dict  # {name: label map}
-    refined: dict  # {name: future label map}, more of them
+    refined: dict  # {name: future label map}, additional ones
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
 
     list_path: the list of the split, as voc.read_samples takes it; unary: score the net's unary
     network too; parameters: of a dense CRF on the unary, scored too; save_predictions: save the
-    label maps; resume: go on where a run was stopped.
+    label maps; resume: continue a run that was stopped.
     Returns what results.json holds, as _summarise. Raises OSError or ValueError for what is wrong.
     """
     class_names = voc.class_names(root)
@@ -75,7 +75,7 @@ def evaluate(
         bad = _score_all(segmenter, samples, blobs, folders, progress=progress, refine=refine)
     if bad:
         raise ValueError(
-            f"{bad} of {len(samples)} images are bad, named above; the others are kept: mend the "
+            f"{bad} of {len(samples)} images are bad, named above; the others are kept: fix the "
             "files and run again with --resume"
         )
     results = _summarise(samples, names, progress, class_names)
@@ -89,7 +89,7 @@ def evaluate(
 
 
 def _score_all(segmenter, samples, blobs, folders, *, progress, refine):
-    """Score the samples that are not done yet; return how many are bad, each named on the way.
+    """Score the samples that are not done yet; return how many are bad, after naming each.
 
     blobs: {name: blob with its scores}; folders: {name: where to save its predictions}, empty to
     save none; refine: function from the unary's probabilities and the image to a future label map,
@@ -138,7 +138,7 @@ def _read(sample):
 def _score(predicted, num_classes, folders):
     """Return the confusion matrices of the Predictions of a sample, and save their label maps.
 
-    They are {name: matrix}, and of each band of the trimap {_in_band(name, width): matrix}.
+    They are {name: matrix}, and {_in_band(name, width): matrix} for each band of the trimap.
     """
     sample = predicted.sample
     maps = predicted.maps | {name: future.result() for name, future in predicted.refined.items()}
@@ -163,7 +163,7 @@ def _in_band(name, width):
 def _summarise(samples, names, progress, class_names):
     """Return the results, {name: measures, class names, matrix and each image's mean IoU}.
 
-    Beside them, trimap: {width: some measures near borders}, without bands that have no pixel.
+    With them, trimap: {width: some measures near borders}, without bands that have no pixel.
     """
     results = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What the Gaussian CRF computed of an image, and how similar one pixel's neighbours are to it."""
+"""What the Gaussian CRF computes for an image, and how similar a pixel's neighbours are to it."""
 
 import re
 from typing import NamedTuple
@@ -15,7 +15,7 @@ HALF_STEP = re.compile(r"gmf(\d+)/(even|odd)")  # blobs of the deploy net, in it
 
 
 class Explanation(NamedTuple):
-    """What the net computed of an image; the grid has h x w cells, cell (0, 0) on pixel (0, 0)."""
+    """What the net computes for an image; the grid has h x w cells, cell (0, 0) on pixel (0, 0)."""
 
     image: np.ndarray  # (H, W, 3) uint8 BGR
     labels: np.ndarray  # (H, W) uint8, the net's result
@@ -40,8 +40,8 @@ class Explanation(NamedTuple):
 def choose_cell(unary, result, size):
     """Return the cell (row, column) whose scores changed most, if possible with another label.
 
-    unary, result: (K, h, w) before and after the CRF; size: (H, W) of the image, for its padding
-    is not chosen.
+    unary, result: (K, h, w) before and after the CRF; size: (H, W) of the image, so that no cell
+    in its padding is chosen.
     """
     height, width = (-(-side // STRIDE) for side in size)
     unary, result = unary[:, :height, :width], result[:, :height, :width]
@@ -89,9 +89,9 @@ def explain(segmenter, image, pixel=None):
 
 
 def draw_similarities(axes, explanation, label):
-    """Draw on axes of matplotlib the image, and how similar the cell's neighbours are to it.
+    """Draw the image, and how similar the cell's neighbours are to it, on axes of matplotlib.
 
-    label: of the colour bar, which goes up to the greatest of them.
+    label: of the colour bar, which goes up to the greatest similarity.
     """
     shown = np.full(explanation.similarity.shape[1:], np.nan)  # transparent
     for y, x, similarity in neighbours(explanation.similarity, *explanation.cell):

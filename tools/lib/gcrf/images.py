@@ -1,7 +1,7 @@
-"""Images and label maps in files: one reader for all, which gives what training sees.
+"""Images and label maps in files: one reader for all, which returns what training sees.
 
-An image is (H, W, 3) uint8 with the colours in the order blue, green, red, as the SegData layer
-decodes it: the pixels as they are stored, 16 bits cut to 8, transparency dropped.
+An image is (H, W, 3) uint8 with colours in the order blue, green, red, as the SegData layer decodes
+it: the pixels as stored, 16 bits cut to 8, transparency dropped.
 """
 
 import io
@@ -22,7 +22,7 @@ class BadFileError(ValueError):
 
 
 def read_image(path):
-    """Return an image of a data set, a JPEG or PNG file; raise BadFileError for another."""
+    """Return an image of a data set, a JPEG or PNG file; raise BadFileError for any other."""
     try:
         data = read_bytes(path)
         check_image(data)
@@ -40,7 +40,7 @@ def read_photo(path):
 
 
 def read_truth(path):
-    """Return a label map, (H, W) uint8; raise BadFileError for what is none."""
+    """Return a label map, (H, W) uint8; raise BadFileError if the file is none."""
     try:
         return label_maps.read_label_map(read_bytes(path))
     except (OSError, ValueError) as error:
@@ -48,7 +48,7 @@ def read_truth(path):
 
 
 def read_bytes(path):
-    """Return the bytes of a file that must be there and hold something."""
+    """Return the bytes of a file, which must exist and not be empty."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -61,11 +61,11 @@ def read_bytes(path):
 def check_image(data):
     """Return (channels, height, width) of an encoded image that is fit for training.
 
-    Raises ValueError where a decoder would fail, only warn, or turn the image.
+    Raises ValueError if a decoder would fail, only warn, or turn the image.
     """
     if data.startswith(JPEG_SIGNATURE):
         shape = _check_jpeg(data)
-        # A viewer turns such an image, its label map stays as it is
+        # A viewer turns such an image, but not its label map
         orientation = Image.open(io.BytesIO(data)).getexif().get(EXIF_ORIENTATION, 1)
         if orientation != 1:
             raise ValueError(
@@ -80,7 +80,7 @@ def check_image(data):
 
 
 def decode_image(data, upright=False):
-    """Return an encoded image of any format that OpenCV knows, whole; raise ValueError for others.
+    """Return a complete encoded image in any format that OpenCV knows; raise ValueError for others.
 
     upright: turn it as its EXIF tag says.
     """
@@ -96,7 +96,7 @@ def _check_jpeg(data):
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
     if colours not in ("Gray", "YCbCr", "RGB"):
         raise ValueError(f"JPEG in {colours}, expected RGB or grey; save it as RGB")
-    # An eighth of the size is quicker, yet reads every coded bit
+    # An eighth of the size is faster, and still reads every coded bit
     simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
     return (1 if colours == "Gray" else 3), height, width
 
@@ -106,7 +106,7 @@ def _decode(data, upright=False):
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise ValueError(f"no image that can be decoded: {error}") from error
+        raise ValueError(f"cannot decode the image: {error}") from error
     if image is None:
-        raise ValueError("no image that can be decoded; save it as JPEG or PNG")
+        raise ValueError("cannot decode the image; save it as JPEG or PNG")
     return image

@@ -1,4 +1,4 @@
-"""Pages in Markdown of which a command writes a part."""
+"""Markdown pages, parts of which are written by commands."""
 
 
 def table(head, rows):
@@ -10,7 +10,7 @@ def table(head, rows):
 def between_markers(page, name, content):
     """Return the text of a page with new content between the two comments called name.
 
-    Raises ValueError where they are missing.
+    Raises ValueError if they are missing.
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, found_begin, rest = page.partition(begin)

@@ -1,4 +1,4 @@
-"""What a network is like at a snapshot: its scores, and what the CRF has learned so far."""
+"""The state of a network at a snapshot: its scores, and what the CRF has learned so far."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ IMAGES = 50  # of the test split
 
 
 class Monitor:
-    """Looks at the snapshots of stage unary or finetune."""
+    """Examines the snapshots of stage unary or finetune."""
 
     def __init__(self, settings, stage):
         """settings: of nets, whose files are written."""

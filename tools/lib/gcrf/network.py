@@ -36,9 +36,9 @@ def add_files(parser):
 
 
 def chosen_files(args):
-    """Return (deploy prototxt, .caffemodel) of `add_files`, by default of the trained model.
+    """Return (deploy prototxt, .caffemodel) of `add_files`, by default those of the trained model.
 
-    Raises FileNotFoundError where `make` has not made that, ValueError for one without the other.
+    Raises FileNotFoundError if `make` has not made that, ValueError for one without the other.
     """
     files = args.deploy, args.weights
     if files == (None, None):

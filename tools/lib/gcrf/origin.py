@@ -23,7 +23,7 @@ def machine():
 
 
 def commit():
-    """Return the project's commit, with a + where tracked files differ, or "no checkout"."""
+    """Return the project's commit, with a + if tracked files differ, or "no checkout"."""
     if not (ROOT / ".git").exists():
         return "no checkout"
     command = ["git", "-C", ROOT, "describe", "--always", "--dirty=+", "--exclude=*"]

@@ -1,13 +1,13 @@
-"""Steps from a data set to a comparison of methods: each a command, none of them run twice.
+"""Steps from a data set to a comparison of methods: each is a command, and none runs twice.
 
-The folder holds, as far as the steps have come:
+The folder holds, depending on how far the steps have got:
 steps.json     {step: its command, seconds, whether it is complete, commit and machine}
 lmdb/, run/    the data as LMDBs, and the training of tools/train.py
 dense_crf.json parameters of the dense CRF, tuned on training images
-eval_unary/    of the network of stage unary, with the dense CRF
-eval_before/   of the weights that finetuning started from
-eval/          of the finetuned network
-report.html, results.json    of all of them
+eval_unary/    scores of the network of stage unary, with the dense CRF
+eval_before/   scores of the weights that finetuning started from
+eval/          scores of the finetuned network
+report.html, results.json    the comparison
 """
 
 import json
@@ -28,7 +28,7 @@ class StepError(Exception):
 
 
 def command(tool, *arguments):
-    """Return the command that calls a tool of this project, its path from the root, as a list."""
+    """Return the command that calls a tool of this project, named by its path, as a list."""
     return [os.path.relpath(origin.ROOT / tool), *map(str, arguments)]
 
 
@@ -43,16 +43,16 @@ def trained(folder, settings, stage):
 
 
 def network(deploy, weights):
-    """Return the arguments by which tools take a network."""
+    """Return the arguments that give a network to a tool."""
     return ["--deploy", deploy, "--weights", weights]
 
 
 def comparison_steps(folder, settings, data_set, splits, options):
     """Return the steps {name: command} from a data set to the scores of all methods.
 
-    settings: of the networks, as options["train"] make tools/train.py choose them; data_set: the
-    arguments of the tools that say where it is; splits: to tune the dense CRF on, and to score on;
-    options: {step: more arguments of its command}.
+    settings: of the networks, those that tools/train.py chooses for options["train"]; data_set:
+    the tools' arguments that say where it is; splits: to tune the dense CRF on, and to score on;
+    options: {step: more arguments for its command}.
     """
     deploy, finetuned = trained(folder, settings, "finetune")
     start = finetuned.parent / settings.stages["finetune"].weights
@@ -81,7 +81,7 @@ def comparison_steps(folder, settings, data_set, splits, options):
 
 
 class Log:
-    """What became of each step, and the seconds that it took: a JSON file, always whole."""
+    """The state of each step, and the seconds that it took: a JSON file, complete at any time."""
 
     def __init__(self, path):
         self.path = path
@@ -89,7 +89,7 @@ class Log:
         self.steps = json.loads(path.read_text()) if path.is_file() else {}
 
     def is_complete(self, name, text):
-        """Whether a step is complete; raises ValueError if its command was another text."""
+        """Whether a step is complete; raises ValueError if its command was a different one."""
         step = self.steps.get(name)
         if step and step["command"] != text:
             raise ValueError(
@@ -99,7 +99,7 @@ class Log:
         return bool(step) and step["complete"]
 
     def add(self, name, text, seconds, complete):
-        """Keep that a step took so many seconds in all."""
+        """Record the seconds that a step took in all."""
         step = {"command": text, "seconds": seconds, "complete": complete}
         self.steps[name] = step | self._origin
         with atomic.new_file(self.path) as partial:
@@ -117,7 +117,7 @@ def run_step(name, arguments, log, lock):
     runs, even if this process is killed.
     """
     text, before, start = shlex.join(arguments), log.seconds(name), time.monotonic()
-    _hold_sigterm(True)  # until the command has begun, and can be ended
+    _hold_sigterm(True)  # until the command has started and can be stopped
     with subprocess.Popen(
         arguments,
         pass_fds=[lock],
@@ -152,7 +152,7 @@ def _hold_sigterm(hold):
 def run_steps(steps, log, lock, minutes=None):
     """Run the steps {name: command} that are not complete; log and lock: as for run_step.
 
-    minutes: {name: what it may take}, to say before each step what is left, or None.
+    minutes: {name: expected time}, to say before each step how much is left, or None.
     """
     texts = {name: shlex.join(arguments) for name, arguments in steps.items()}
     waiting = [name for name, text in texts.items() if not log.is_complete(name, text)]
@@ -175,7 +175,7 @@ def run(folder, steps, minutes=None):
     ValueError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    busy = f"{folder}: another run is at work here: wait for it"
+    busy = f"{folder}: another run is using this folder: wait for it"
     with atomic.locked(folder / ".lock", busy) as lock:
         log = Log(folder / "steps.json")
         run_steps(steps, log, lock, minutes)

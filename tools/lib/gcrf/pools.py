@@ -1,4 +1,4 @@
-"""Work beside the main thread: in threads with the results in order, and in processes."""
+"""Work outside the main thread: in threads, with the results in order, and in processes."""
 
 import collections
 import contextlib
@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 def in_order(pool, function, items, ahead):
     """Yield (item, future of function(item)) of each of the items, in order.
 
-    At most `ahead` + 1 are under way while the consumer works on one, so that memory stays flat
-    where the consumer is the slower one.
+    At most `ahead` + 1 are in progress while the consumer works on one, so memory stays flat even
+    if the consumer is slower.
     """
     pending = collections.deque()
     for item in items:
@@ -26,7 +26,7 @@ def in_order(pool, function, items, ahead):
 
 @contextlib.contextmanager
 def worker_processes():
-    """Yield an executor with a process for each processor, which end when this process does.
+    """Yield an executor with one process per processor; they end when this process does.
 
     Enter it before anything starts threads: its processes are forks of this one.
     """
@@ -40,7 +40,7 @@ def worker_processes():
 
 
 def _start_worker():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

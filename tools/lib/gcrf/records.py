@@ -9,7 +9,7 @@ from gcrf.images import decode_image
 from gcrf.label_maps import read_label_map
 
 FIRST_MAP_SIZE = 64 << 20  # bytes; doubled whenever it is full
-BATCH_BYTES = 32 << 20  # bytes to a transaction: bounds the memory
+BATCH_BYTES = 32 << 20  # bytes per transaction: bounds the memory
 
 
 def encode_record(data, channels, height, width):
@@ -22,15 +22,15 @@ class RecordReader:
     """The records of an LMDB folder, by key."""
 
     def __init__(self, path):
-        """Open the LMDB; raise OSError where there is none that can be read."""
+        """Open the LMDB; raise OSError if it cannot be read."""
         try:
             self._transaction = lmdb.open(str(path), readonly=True, lock=False).begin()
         except lmdb.Error as error:
-            raise OSError(f"{path}: no LMDB that can be read: {error}") from error
+            raise OSError(f"{path}: cannot read an LMDB: {error}") from error
         self.keys = [key.decode() for key in self._transaction.cursor().iternext(values=False)]
 
     def read(self, key):
-        """Return the Datum stored under a key; raise KeyError where there is none."""
+        """Return the Datum stored under a key; raise KeyError if there is none."""
         value = self._transaction.get(key.encode())
         if value is None:
             raise KeyError(key)
@@ -38,7 +38,7 @@ class RecordReader:
 
 
 def read_samples(split, count):
-    """Yield (image, label map) of the first records of a split: a sample, as they are shuffled.
+    """Yield (image, label map) of the first records of a split, a random sample: it is shuffled.
 
     split: folder made by tools/prepare_lmdb.py; images and label maps as in images and label_maps.
     """
@@ -50,7 +50,7 @@ def read_samples(split, count):
 class RecordWriter:
     """Writes records, in the order of their keys, to a new LMDB folder whose map grows as needed.
 
-    A thread of its own writes one batch while the caller makes the next.
+    A separate thread writes one batch while the caller makes the next.
     """
 
     def __init__(self, path):
@@ -61,14 +61,14 @@ class RecordWriter:
         self._batch, self._batch_bytes, self._written = [], 0, None
 
     def write(self, key, record):
-        """Add a record; raise OSError where an earlier one could not be written."""
+        """Add a record; raise OSError if an earlier one could not be written."""
         self._batch.append((key.encode(), record))
         self._batch_bytes += len(record)
         if self._batch_bytes >= BATCH_BYTES:
             self._flush()
 
     def close(self):
-        """Write what is left; all of it is on the disk then."""
+        """Write what is left; afterwards all of it is on the disk."""
         try:
             self._flush()
             self._written.result()

@@ -21,11 +21,11 @@ METHODS = {  # in the order of the paper's comparison
     "unary": "unary",
     "unary_dense_crf": "unary + dense CRF",
     "gcrf_before_finetuning": "GCRF before finetuning",
-    "gcrf_unary": "the GCRF's own unary",  # that of the finetuned network, where it was scored
+    "gcrf_unary": "the GCRF's own unary",  # that of the finetuned network, if it was scored
     "gcrf": "GCRF",
 }
 CONDITIONS = ("root", "labels", "scales", "mirror")  # of an evaluation, the same for all methods
-NUM_EXAMPLES = 3  # images where the GCRF helps most, and as many where it harms most
+NUM_EXAMPLES = 3  # images where the GCRF helps most, and as many where it hurts most
 LONGEST_SIDE = 400  # of a picture in the report, pixels
 
 TEMPLATE = Template("""<!DOCTYPE html>
@@ -109,7 +109,7 @@ def read_results(eval_folder, unary_folder, before=None):
             if conditions[name] != others[name]:
                 raise ValueError(
                     f"{folder} was scored with {name} {conditions[name]}, {unary_folder} with "
-                    f"{others[name]}: score all methods alike"
+                    f"{others[name]}: score all methods the same way"
                 )
     return {key: results[key] for key in METHODS if key in results}
 
@@ -130,7 +130,7 @@ def duration(seconds):
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
-# ---- Pieces of the page. All of them return HTML; text that comes from outside is escaped.
+# ---- Pieces of the page. All return HTML; text from outside is escaped.
 
 
 def table(head, rows):
@@ -160,7 +160,7 @@ def comparison(results):
             absent.setdefault(", ".join(result["absent_classes"]), []).append(METHODS[key])
     for classes, methods in absent.items():
         text += (
-            f'<p class="soft">{escape(", ".join(methods))}: left out of the mean, as in neither '
+            f'<p class="soft">{escape(", ".join(methods))}: left out of the mean, being in neither '
             f"the truth nor the predictions: {escape(classes)}.</p>"
         )
     return text
@@ -199,7 +199,7 @@ def data_uri(kind, data):
 
 
 def figure_image(figure, description):
-    """Return a matplotlib figure as an image, in its own width: wide ones scroll."""
+    """Return a matplotlib figure as an image at its own width: wide ones scroll."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
     width = round(figure.get_figwidth() * 72)
@@ -210,14 +210,14 @@ def figure_image(figure, description):
 
 
 def photo_image(photo):
-    """Return the URI of an image, (H, W, 3) uint8 BGR, made smaller where it is large."""
+    """Return the URI of an image, (H, W, 3) uint8 BGR, shrunk if it is large."""
     height, width = small_size(photo)
     small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
     return data_uri("image/jpeg", cv2.imencode(".jpg", small)[1].tobytes())
 
 
 def label_image(label_map):
-    """Return the URI of a label map in VOC's colours, made smaller where it is large."""
+    """Return the URI of a label map in VOC's colours, shrunk if it is large."""
     height, width = small_size(label_map)
     small = cv2.resize(label_map, (width, height), interpolation=cv2.INTER_NEAREST)
     return data_uri("image/png", label_maps.encode_palette_png(small, voc.palette()))
@@ -234,9 +234,9 @@ def small_size(pixels):
 
 
 def choose_examples(results):
-    """Return (ids that the GCRF improves most, ids that it harms most), the extreme ones first.
+    """Return (ids that the GCRF improves most, ids that it worsens most), the extreme ones first.
 
-    The measure is an image's mean IoU less that of the unary; no image is in both lists.
+    The measure is an image's mean IoU minus that of the unary; no image is in both lists.
     """
     before, after = results["unary"]["images"], results["gcrf"]["images"]
     gains = {
@@ -251,7 +251,7 @@ def choose_examples(results):
 
 
 def example(results, eval_folder, unary_folder, settings, image_id):
-    """Return (HTML of one image and its label maps, the labels that occur in them).
+    """Return (HTML of one image and its label maps, the labels in them).
 
     settings: of the evaluation.
     """
@@ -281,7 +281,7 @@ def example(results, eval_folder, unary_folder, settings, image_id):
 
 
 def examples(results, eval_folder, unary_folder, settings):
-    """Return the images that the GCRF improves and harms most, with a legend of the classes."""
+    """Return the images that the GCRF improves and worsens most, with a legend of the classes."""
     parts, occurring = [], set()
     titles = "The greatest gains", "The greatest losses, or least gains"
     for title, ids in zip(titles, choose_examples(results), strict=True):
@@ -335,8 +335,8 @@ def durations(run_folder, steps):
 def build(run_folder, eval_folder, unary_folder, before=None, steps=None):
     """Return the page. The folders are those of the tool's description.
 
-    steps: {name: {"command": text, "seconds": number}}, shown as the commands that led here.
-    Raises OSError or ValueError where something is missing, and says what makes it.
+    steps: {name: {"command": text, "seconds": number}}, the commands that led here.
+    Raises OSError or ValueError if something is missing, and says what makes it.
     """
     results = read_results(eval_folder, unary_folder, before)
     settings = read_settings(eval_folder)

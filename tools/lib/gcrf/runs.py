@@ -1,4 +1,4 @@
-"""What lies where in the folder of a training and in that of an evaluation, and how to read it.
+"""What is in the folder of a training and in that of an evaluation, and how to read it.
 
 RUN/STAGE.csv                        by tools/train.py: the rows of training_log
 RUN/snapshots/STAGE_iter_N.caffemodel
@@ -33,14 +33,14 @@ RESULTS = {  # folders of saved predictions
 
 
 class Curves(NamedTuple):
-    """What is known of one stage: rows as in training_log, and the scores of its snapshots."""
+    """What is known about one stage: rows as in training_log, and the scores of its snapshots."""
 
     name: str
     rows: list
     mean_iou: dict  # {what was scored: [(iteration, per cent), ...]}
 
     def column(self, name):
-        """Return the iterations and the values of a column, where it has any."""
+        """Return the iterations at which a column has values, and the values."""
         pairs = [(int(row["iteration"]), float(row[name])) for row in self.rows if name in row]
         return np.array(pairs).reshape(-1, 2).T
 
@@ -107,21 +107,21 @@ def read_settings(folder):
 
 
 class ScoredImages:
-    """The confusion matrices of the images done, in a file that outlives a killed run.
+    """The confusion matrices of the images scored so far, in a file that survives a killed run.
 
-    The first line holds the settings that they were made with, each other line an image.
+    The first line holds the settings that they were made with, every other line an image.
     """
 
     def __init__(self, path, settings, resume):
-        """Open the file, keeping what is in it to resume; raise ValueError where it may not be."""
+        """Open the file; with resume, keep what is in it. Raises ValueError if it does not fit."""
         self.done, path = {}, Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         if lines and not lines[-1].endswith("\n"):
-            lines.pop()  # its run was killed while it wrote
+            lines.pop()  # the run was killed while writing
         if lines and not resume:
             raise ValueError(
-                f"{path} holds {len(lines) - 1} scored images: go on with --resume, remove the "
+                f"{path} holds {len(lines) - 1} scored images: continue with --resume, remove the "
                 "file, or choose another --output"
             )
         if lines:
@@ -129,7 +129,7 @@ class ScoredImages:
             changed = [name for name in settings if before.get(name) != settings[name]]
             if changed:
                 raise ValueError(
-                    f"{path} was made with another {', '.join(changed)}: remove it, or choose "
+                    f"{path} was made with a different {', '.join(changed)}: remove it, or choose "
                     "another --output"
                 )
         for line in lines[1:]:
@@ -141,7 +141,7 @@ class ScoredImages:
         self._num_classes = settings["num_classes"]
 
     def add(self, image_id, matrices):
-        """Keep {name: confusion matrix} of an image, as [true class, predicted class, pixels]."""
+        """Record {name: confusion matrix} of an image, as [true class, predicted class, pixels]."""
         row = {}
         for name, matrix in matrices.items():
             places = np.argwhere(matrix)
@@ -151,7 +151,7 @@ class ScoredImages:
         self.done[image_id] = row
 
     def matrix(self, image_id, name):
-        """Return the confusion matrix of an image that is done."""
+        """Return the confusion matrix of an image that was scored."""
         matrix = np.zeros((self._num_classes, self._num_classes), np.int64)
         for true, predicted, pixels in self.done[image_id][name]:
             matrix[true, predicted] = pixels

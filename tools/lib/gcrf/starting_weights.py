@@ -1,4 +1,4 @@
-"""The weights that a training stage starts from, and where each layer of them came from."""
+"""The weights that a training stage starts from, and where each layer came from."""
 
 import re
 
@@ -32,7 +32,7 @@ class Start:
     def set(self, name, arrays, how):
         """Start a layer with arrays; how says where they come from.
 
-        Old files store leading axes of length 1 that the layer lacks: those go.
+        Old files store leading axes of length 1 that the layer lacks: these are removed.
         """
         expected = self.shapes[name]
         squeezed = [_without_leading_ones(array.shape) for array in arrays]
@@ -45,7 +45,7 @@ class Start:
         self.report.append(f"{name:22} {how}, {_join(expected)}")
 
     def fill(self, name, why):
-        """Leave a layer to the fillers of the training net."""
+        """Leave a layer to the training net's fillers."""
         self.report.append(f"{name:22} filled: {why}")
 
 
@@ -85,12 +85,12 @@ def start_light_unary(net, trunk, published=None):
 
 
 def start_gcrf(net, unary, pairwise=None, *, seed=1):
-    """Start both branches from the model in file unary, but the pairwise one from file pairwise.
+    """Start both branches from the model in file unary, or the pairwise one from file pairwise.
 
     Without pairwise, the filters f_m are the score layers side by side: f_m' z is then the unary
-    network's fc_fusion without the biases. That is why there are as many filters as classes. With
-    fewer, they are those that change the similarities least; further ones, and what the unary
-    network has no layer for, are filled at random from the seed.
+    network's fc_fusion without the biases. That is why there are as many filters as classes. If
+    there are fewer, they are those that change the similarities least. Additional filters, and
+    layers that the unary network lacks, are filled at random from the seed.
     """
     start, source = Start(net), _unprefixed(read_caffemodel(unary), unary)
     trained = read_caffemodel(pairwise) if pairwise else {}
@@ -117,10 +117,10 @@ def start_gcrf(net, unary, pairwise=None, *, seed=1):
 
 
 def _filters(scores, shape, random):
-    """Return filters (M, channels, 1, 1) that are the scores, (K, C, 1, 1), as far as can be.
+    """Return filters (M, channels, 1, 1) that give the scores, (K, C, 1, 1), as far as possible.
 
-    The similarities depend on F = sum f_m f_m' alone, so of K filters the M <= K that come nearest
-    to F stand for them. The filters are 0 on the channels after C, but for small random values.
+    The similarities depend only on F = sum f_m f_m', so M < K filters are those that come closest
+    to F. On the channels after C, the filters are small random values.
     """
     if shape[0] < len(scores):
         _, values, vectors = np.linalg.svd(scores[:, :, 0, 0], full_matrices=False)
@@ -138,7 +138,7 @@ def _fill(shapes, random):
 
 
 def _unprefixed(source, path):
-    """The layers of a unary model by DeepLab's names: fc8_voc12 and unary/fc8 are both fc8."""
+    """The layers of a unary model under DeepLab's names: fc8_voc12 and unary/fc8 are both fc8."""
     layers = {}
     for name, arrays in source.items():
         layer = re.sub(r"^fc8_\w+$", "fc8", name.removeprefix("unary/"))
@@ -149,9 +149,9 @@ def _unprefixed(source, path):
 
 
 def _subsample(arrays, shape):
-    """A fully connected layer of VGG-16 as a convolution of fewer filters, as DeepLab does it.
+    """A fully connected layer of VGG-16 as a convolution with fewer filters, as in DeepLab.
 
-    Every n-th filter and input is kept, and of a 7 x 7 kernel every third row and column.
+    Every n-th filter and input is kept, and every third row and column of a 7 x 7 kernel.
     """
     kernel, bias = arrays
     size = 7 if shape[2] == 3 else 1

@@ -1,7 +1,7 @@
-"""What is known of a training at an iteration: Caffe's log, and a look at the snapshot.
+"""What is known about a training at an iteration, from Caffe's log and from the snapshot.
 
-A row is a dictionary, {column: text}, of one iteration; it lacks what Caffe did not say of that
-iteration. tools/train.py keeps rows as CSV.
+A row is a dictionary, {column: text}, for one iteration, without the columns that Caffe did not
+report. tools/train.py stores rows as CSV.
 """
 
 import csv
@@ -9,17 +9,17 @@ import re
 
 COLUMNS = [
     *("iteration", "seconds", "learning_rate", "loss", "test_loss", "test_accuracy"),
-    # by gcrf.monitor, at each snapshot, on some test images
+    # from gcrf.monitor, at each snapshot, on some test images
     "mean_iou",  # per cent, as the next, on the grid
     "unary_mean_iou",
-    "similarity_like",  # mean of the pairs of one label
-    "similarity_unlike",  # mean of the pairs of two labels
-    "similarity_auc",  # share of (like pair, unlike pair) whose like one is the more similar
+    "similarity_like",  # mean over the pairs with the same label
+    "similarity_unlike",  # mean over the pairs with different labels
+    "similarity_auc",  # share of (like pair, unlike pair) in which the like one is more similar
     "compatibility_least",  # on the diagonal of C
     "compatibility_greatest",
 ]
 NUMBER = r"(-?(?:nan|inf|[\d.]+(?:e[-+]?\d+)?))"
-# In the order in which one iteration may show them
+# In the order in which one iteration may report them
 TESTING = re.compile(r"Iteration (\d+), Testing net")
 TEST_OUTPUT = re.compile(rf"Test net output #\d+: (loss|accuracy) = {NUMBER}")
 LOSS = re.compile(rf"Iteration (\d+) \(.*, loss = {NUMBER}")
@@ -28,9 +28,9 @@ LEARNING_RATE = re.compile(rf"Iteration (\d+), lr = {NUMBER}")
 
 
 def parse_line(line):
-    """Return what a line of the log says, {column: text}, mostly nothing.
+    """Return what a line of the log says, {column: text}, usually nothing.
 
-    A line that has no iteration in it is about that of the line before.
+    A line without an iteration is about that of the line before.
     """
     if match := TESTING.search(line):
         return {"iteration": match[1]}
@@ -44,7 +44,7 @@ def parse_line(line):
 
 
 def read_log(path):
-    """Return the rows of a log of Caffe; of an iteration that a resumed run repeated, the last."""
+    """Return the rows of a Caffe log; an iteration repeated by a resumed run has its last row."""
     rows, row = {}, {}
     with path.open(errors="replace") as file:
         for line in file:

@@ -10,14 +10,16 @@ from caffe import params as P  # noqa: N812
 from gcrf.net_parts import Trunk, rate, rectified
 
 STRIDE = 8  # of the branch that sees pixels, and of all features
-PIXEL_STD = 0.004  # of layers that see pixels, from scratch: MSRA's, over pixels of about +-70
+PIXEL_STD = (
+    0.004  # of layers that see pixels (about +-70), from scratch: MSRA's, scaled down by that
+)
 
-# Block, convolutions in it, stride of its pooling layer and of the branch that leaves there.
+# Block, its convolutions, the strides of its pooling layer and of the branch that starts there.
 BLOCKS = ((1, 2, 2, 4), (2, 2, 2, 2), (3, 3, 2, 1), (4, 3, 1, 1))
 
 
 def features(n, prefix, s, learn):
-    """The trunk without its score layers; each branch has one of its own."""
+    """The trunk without its score layers; each branch has a copy."""
 
     def convolve(name, *args, **options):
         part, _, _ = name.partition("_")

@@ -45,7 +45,7 @@ def sample(root, image_id, label_folder="SegmentationClass"):
 
 
 def palette():
-    """Return VOC's colours of the 256 indices, (256, 3) uint8 RGB.
+    """Return VOC's colours for the 256 indices, (256, 3) uint8 RGB.
 
     VOC 2012 devkit, VOClabelcolormap.m: the bits of the index, three at a time, fill the high
     bits of red, green and blue.
@@ -64,10 +64,10 @@ def list_path(root, split):
 
 
 def read_ids(path):
-    """Return the image ids in a list file, one a line."""
+    """Return the image ids in a list file, one per line."""
     lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]
     if not lines:
-        raise ValueError(f"{path}: the list is empty, expected an image id a line")
+        raise ValueError(f"{path}: the list is empty, expected one image id per line")
     for number, words in enumerate(lines, 1):
         if len(words) != 1:
             raise ValueError(f"{path}: entry {number} is '{' '.join(words)}', expected one id")
@@ -79,7 +79,7 @@ def read_samples(path, root, label_folder):
 
     A line is an id, for `root`/JPEGImages/ID.jpg and `root`/`label_folder`/ID.png, or an image
     and a label path. The id of a pair is its image path as written, without the suffix.
-    Raises ValueError for an empty list, another number of words, and an image named twice.
+    Raises ValueError for an empty list, a wrong number of words, and an image listed twice.
     """
     samples, seen, root = [], {}, Path(root)
     for number, line in enumerate(Path(path).read_text().splitlines(), 1):
@@ -99,16 +99,16 @@ def read_samples(path, root, label_folder):
         first = seen.setdefault(samples[-1].id, number)
         if first != number:
             raise ValueError(
-                f"{path}: {samples[-1].id} stands in line {first} and again in line {number}; "
+                f"{path}: {samples[-1].id} is in line {first} and again in line {number}; "
                 "remove one"
             )
     if not samples:
-        raise ValueError(f"{path}: the list is empty, expected an image a line")
+        raise ValueError(f"{path}: the list is empty, expected one image per line")
     return samples
 
 
 def class_names(root):
-    """Return the class names of the data set in `root`: a name a line of its classes.txt, or VOC's.
+    """Return the class names of the data set in `root`: the lines of its classes.txt, or VOC's.
 
     The line's number, from 0, is the class index.
     """
@@ -117,7 +117,7 @@ def class_names(root):
         return list(CLASSES)
     names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     if not 2 <= len(names) <= 255:
-        raise ValueError(f"{path}: {len(names)} class names, expected 2 to 255, one a line")
+        raise ValueError(f"{path}: {len(names)} class names, expected 2 to 255, one per line")
     return names
 
 
@@ -125,7 +125,7 @@ def names_of_classes(root, num_classes):
     """Return as many class names as a net has classes: those of the data set in `root`.
 
     With root None they are VOC's or, for another number of classes, the indices. Raises ValueError
-    for a data set of another number.
+    if the data set has another number.
     """
     names = class_names(root) if root else CLASSES
     if root and len(names) != num_classes:
