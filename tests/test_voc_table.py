@@ -86,8 +86,17 @@ def test_means_and_spreads_over_two_seeds_by_hand(runs, tmp_path):
     near = [74.2424 - width for width in TRIMAP]
     assert rows(page, "GCRF")[1] == [f"{value:.2f}" for value in near]
     assert rows(page, "cat") == [["42.9", "53.8", "33.3", "42.9", "74.2", "+31.4"]]
-    assert "2 runs, seed 1, 2, scored on 3 images" in page
+    assert "2 runs, seeds 1, 2, scored on 3 images" in page
     assert page.endswith("<!-- results: end -->\n\n## More\n")
+
+
+def test_a_class_that_does_not_occur_has_no_iou(runs, tmp_path):
+    for run in runs:
+        found = json.loads((run / "eval/results.json").read_text())
+        found["network"]["iou"][1] = None
+        write(run / "eval/results.json", found)
+    _, page = make(tmp_path, *runs)
+    assert rows(page, "cat") == [["42.9", "53.8", "33.3", "42.9", "-", "-"]]
 
 
 def test_times_commands_and_origin(runs, tmp_path):

@@ -127,16 +127,15 @@ def near_borders(runs):
 
 
 def classes(runs):
-    """Return the table of each class's IoU, means over the runs in which it occurs."""
+    """Return the table of each class's IoU, means over the runs in which it occurs, or "-"."""
     keys, rows = list(runs[0].results), []
     for index, name in enumerate(runs[0].results["gcrf"]["classes"]):
         means = {}
         for key in keys:
             found = [run.results[key]["iou"][index] for run in runs]
-            found = [iou for iou in found if iou is not None]
-            means[key] = np.mean(found) if found else np.nan
-        gain = means["gcrf"] - means["unary"]
-        rows.append((name, *(f"{means[key]:.1f}" for key in keys), f"{gain:+.1f}"))
+            means[key] = np.mean([iou for iou in found if iou is not None] or [np.nan])
+        cells = [*(f"{means[key]:.1f}" for key in keys), f"{means['gcrf'] - means['unary']:+.1f}"]
+        rows.append((name, *("-" if "nan" in cell else cell for cell in cells)))
     return markdown.table(["IoU", *(METHODS[key] for key in keys), "GCRF over unary"], rows)
 
 
@@ -227,9 +226,10 @@ def tables(runs, folders, command):
     images = len(runs[0].results["gcrf"]["images"])
     gains = image_gains(runs)
     better, worse = (gains > GAINS[5]).mean(), (gains < GAINS[4]).mean()
+    plural = "s" if len(runs) > 1 else ""
     several = " Means, and in brackets the least and the greatest." if len(runs) > 1 else ""
     parts = [
-        f"By `{command}`: {len(runs)} run{'s' * (len(runs) > 1)}, seed {seeds}, scored on {images} "
+        f"By `{command}`: {len(runs)} run{plural}, seed{plural} {seeds}, scored on {images} "
         f"images.{several}",
         comparison(runs),
         "**Near borders.** Mean IoU of the pixels within so many of another label, or of void.",
