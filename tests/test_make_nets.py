@@ -49,7 +49,7 @@ def test_missing_broken_and_left_over_files_are_differences(written):
     (written.output / "old.prototxt").write_text("")
     deploy, old, unary = nets.differences(written)
     assert deploy == f"{written.output}/deploy.prototxt: missing"
-    assert old == f"{written.output}/old.prototxt: no longer made"
+    assert old == f"{written.output}/old.prototxt: no longer written"
     assert "nmae" in unary
 
 
@@ -140,7 +140,7 @@ def test_scale_reaches_the_training_data_and_not_the_test_data():
     [
         ("--output x --crop-size 320", "crop_size is 320, expected 8k + 1, such as 321"),
         ("--output x --test-size 500", "test_size is 500, expected 8k + 1, such as 497"),
-        ("--output x --window 6", "window is 6, expected an odd number from 3 on"),
+        ("--output x --window 6", "window is 6, expected an odd number of at least 3"),
         ("--output x --iter-size 2", "iter_size 2 does not divide the batch of 15"),
         ("--output x --gmf-layers 0", "0 is below 1"),
         ("--num-classes 11", "give --output"),

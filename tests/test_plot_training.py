@@ -55,8 +55,8 @@ def test_what_training_saw_of_its_snapshots_is_drawn_too(tmp_path):
     _, _, score, similarity = drawing.training_figure(read_run(tmp_path)).axes
     assert lines(score) == {"network": [[10, 30], [20, 32]], "unary": [[10, 25], [20, 26]]}
     assert lines(similarity) == {
-        "pairs of one label": [[10, 0.5], [20, 0.25]],
-        "pairs of two labels": [[10, 0.25], [20, 0.125]],
+        "equal labels": [[10, 0.5], [20, 0.25]],
+        "different labels": [[10, 0.25], [20, 0.125]],
     }
 
 

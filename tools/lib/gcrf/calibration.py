@@ -48,8 +48,8 @@ class Start(NamedTuple):
         """Return the start in words; unary: the mean IoU of the unary alone, per cent."""
         return (
             f"starts with the filters times {self.scale:.3g} and R = {self.diagonal:g} I: mean "
-            f"similarity {self.like:.3f} of pairs of one label, {self.unlike:.4f} of two; mean IoU "
-            f"on {num_images} training images {self.mean_iou:.1f}, of the unary alone {unary:.1f}"
+            f"similarity {self.like:.3f} for equal labels, {self.unlike:.4f} for different ones; "
+            f"mean IoU on {num_images} training images {self.mean_iou:.1f}, unary alone {unary:.1f}"
         )
 
 

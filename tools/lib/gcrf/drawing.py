@@ -206,8 +206,8 @@ def _draw_similarities(axes, stage):
         axes.set_axis_off()
         return
     for column, label, colour in (
-        ("similarity_like", "pairs of one label", TRAIN),
-        ("similarity_unlike", "pairs of two labels", TEST),
+        ("similarity_like", "equal labels", TRAIN),
+        ("similarity_unlike", "different labels", TEST),
     ):
         axes.plot(*stage.column(column), ".-", label=label, color=colour)
     axes.set_yscale("log")

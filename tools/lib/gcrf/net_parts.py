@@ -1,4 +1,4 @@
-"""What the networks are put together from: convolutions that learn or not, and the trunks' form."""
+"""What the networks are built from: convolutions that learn or do not, and the form of a trunk."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,13 +15,11 @@ class Trunk(NamedTuple):
     and {group of parameters: lr_mult}. They return features on the grid, N x channels x H x W.
     """
 
-    parts: (
-        tuple  # names of its parts, the lowest first, of which --freeze names the last frozen one
-    )
+    parts: tuple  # names of its parts, the lowest first; --freeze names the last frozen one
     size_step: int  # an image must have sides of size_step * k + 1 pixels
     score_layers: tuple  # the names of the 1x1 layers whose sum is the unary's scores
-    features: Callable  # the inputs of score_layers, in their order
-    fine_features: Callable  # what the similarity takes besides
+    features: Callable  # the inputs of score_layers, in order
+    fine_features: Callable  # additional inputs of the similarity
 
 
 def rate(learn, group, part, s):
@@ -32,9 +30,9 @@ def rate(learn, group, part, s):
 
 
 def convolution(bottom, num_output, kernel_size, *, lr_mult=None, std=None, bias=True, **geometry):
-    """A convolution that learns at lr_mult, filled by a gaussian of std, or by MSRA for None.
+    """A convolution that learns at lr_mult, filled by a gaussian of std, or if None, by MSRA.
 
-    With lr_mult None it is a layer of a deploy net.
+    If lr_mult is None, it is a layer of a deploy net.
     """
     if not bias:
         geometry["bias_term"] = False
@@ -48,7 +46,7 @@ def convolution(bottom, num_output, kernel_size, *, lr_mult=None, std=None, bias
 
 
 def rectified(n, name, bottom, num_output, kernel_size, *, dropout=0, **options):
-    """Add a convolution called name with a ReLU and, if it is not 0, a dropout; return the top."""
+    """Add a convolution called name with a ReLU and, unless it is 0, a dropout; return the top."""
     n[name] = convolution(bottom, num_output, kernel_size, **options)
     n[f"{name}_relu"] = top = L.ReLU(n[name], in_place=True)
     if dropout:

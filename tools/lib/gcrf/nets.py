@@ -1,6 +1,6 @@
 """The networks and solvers of the Gaussian CRF network: their one definition.
 
-`write` makes a folder of prototxt files of Settings; tools/make_nets.py writes prototxt/ with it.
+`write` makes a folder of prototxt files from Settings; tools/make_nets.py writes prototxt/ with it.
 
 The stages, from sections 4 and 5.1 of R. Vemulapalli et al., "Gaussian Conditional Random Field
 Network for Semantic Segmentation", CVPR 2016:
@@ -46,11 +46,11 @@ GROUPS = ("unary", "score", "pairwise", "filters", "compatibility", "trunk")  # 
 
 @dataclass(frozen=True)
 class Stage:
-    """One solver. The rates are learning rates by group of parameters, as the paper states them.
+    """One solver. Its rates are learning rates by group of parameters, as in the paper.
 
     Groups: unary (CNN), score (its last layers), pairwise (CNN), filters (f_m), compatibility (R),
-    and trunk, where both branches share one. With steps, all rates are multiplied by gamma after
-    each of these iterations; with power, they fall as (1 - iteration / max_iter) ** power.
+    and trunk, if both branches share one. With steps, all rates are multiplied by gamma after each
+    of these iterations; with power, they fall as (1 - iteration / max_iter) ** power.
     """
 
     batch_size: int
@@ -133,12 +133,12 @@ class Settings:
     margin: float = 0.5  # T of eq. (6)
     diagonal: float = 1.0  # R starts as this times the identity
     pretrain: bool = True  # finetuning starts from stage pretrain_phase2, not from the unary
-    calibrate: bool = True  # the scale of f_m, and R, are sought before finetuning
+    calibrate: bool = True  # the best scale of f_m and R are found before finetuning
     window: int = 23  # in grid cells
     gmf_layers: int = 5
     crop_size: int = 321
     scale: tuple[float, ...] = (1.0, 1.0)  # least and greatest random factor of training images
-    test_size: int = 505  # holds every VOC image
+    test_size: int = 505  # every VOC image fits in
     iter_size: int = 1  # passes that a batch is split into, for memory
     interval: int = 1000  # iterations between tests, and between snapshots
     conv_widths: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -157,7 +157,7 @@ class Settings:
 
     @property
     def frozen_parts(self):
-        """The parts of the trunk that do not learn in any stage."""
+        """The parts of the trunk that learn in no stage."""
         parts = self.trunk_parts.parts
         return parts[: parts.index(self.freeze) + 1] if self.freeze else ()
 
@@ -176,11 +176,11 @@ class Settings:
                     f"{size // step * step + 1}: only then do the branches of {self.trunk} agree"
                 )
         if self.window < 3 or self.window % 2 == 0:
-            raise ValueError(f"window is {self.window}, expected an odd number from 3 on")
+            raise ValueError(f"window is {self.window}, expected an odd number of at least 3")
         if len(self.scale) != 2:
             raise ValueError(f"scale is {self.scale}, expected two factors, such as 0.5,2")
         if len({self.stages[f"pretrain_phase{phase}"].batch_size for phase in (1, 2)}) > 1:
-            raise ValueError("the phases of pretrain have one net, expected one batch_size")
+            raise ValueError("both phases of pretrain use one net, expected the same batch_size")
         for name, stage in self.stages.items():
             if stage.batch_size % self.iter_size:
                 raise ValueError(
@@ -217,7 +217,7 @@ def _finetuning(unary, pairwise, **changes):
 
 
 # The same topology with thin layers, to learn data/shapes from scratch in minutes. For that, SGD is
-# too slow, and the paper's unary CNN too fixed: see docs/experiments.md.
+# too slow, and so is the paper's unary CNN in finetuning: see docs/experiments.md.
 SMALL = Settings(
     data=Path("data/shapes_lmdb"),
     train_split="train",
@@ -248,8 +248,8 @@ SMALL = Settings(
 )
 
 
-# A frozen trunk with ImageNet weights, on which all stages learn within an hour on two cores. The
-# rates and lengths were chosen on photographs of VOC: docs/voc.md.
+# A frozen trunk with ImageNet weights, on which all stages train within an hour on two cores. Rates
+# and iterations were chosen on VOC photographs: docs/voc.md.
 LITE = Settings(
     trunk="efficientnet_lite2",
     pretrain=False,
@@ -345,7 +345,7 @@ def mean_field(n, s):
 def with_variant(net, name, change):
     """Insert, after the layer called name, a copy of it that change(copy) was applied to.
 
-    Caffe has layers of one name for different phases and stages; NetSpec does not.
+    Caffe allows layers with the same name in different phases and stages; NetSpec does not.
     """
     layers = list(net.layer)
     index = [layer.name for layer in layers].index(name)
@@ -407,7 +407,7 @@ def unary_net(s):
 
 
 def pretrain_net(s):
-    """Stage pretrain: similarity loss, eq. (7); only the rate of the filters differs by phase."""
+    """Stage pretrain: similarity loss, eq. (7). Only the rate of the filters differs by phase."""
     n, stage = caffe.NetSpec(), s.stages["pretrain_phase1"]
     training_data(n, s, stage)
     n.label_grid = L.Interp(n.label, shrink_factor=STRIDE)
@@ -443,15 +443,15 @@ def finetune_net(s):
 
 
 def accuracy(scores, label):
-    """Share of correct pixels, in the test phase."""
+    """The share of correct pixels, in the test phase."""
     return L.Accuracy(scores, label, ignore_label=IGNORE_LABEL, include=dict(phase=caffe.TEST))
 
 
 def deploy_input(s):
-    """A net with one image as input, which may be reshaped to any size that the trunk takes."""
+    """A net with one image as input, which may be reshaped to any size that the trunk accepts."""
     n = caffe.NetSpec()
     n.data = L.Input(input_param=dict(shape=dict(dim=[1, 3, s.test_size, s.test_size])))
-    # Stops at any other size, by this name, before the branches of the trunk disagree.
+    # Stops at any other size, with this name, before the branches of the trunk disagree.
     step = s.trunk_parts.size_step
     n[f"size_must_be_{step}k_plus_1"] = check = L.Interp(n.data, shrink_factor=step)
     n.silence = L.Silence(check, ntop=0)
@@ -541,7 +541,7 @@ def solver(name, s):
 
 
 def messages(s):
-    """Every file of a set of networks: its name, and its message."""
+    """The files of a set of networks: {name: message}."""
     result = {
         "unary.prototxt": unary_net(s),
         "pretrain.prototxt": pretrain_net(s),
@@ -562,13 +562,13 @@ def write(s):
 
 
 def differences(s):
-    """Return what differs between the files on disk and their definition, one line a file.
+    """Return what differs between the files on disk and their definition, one line per file.
 
     Messages are compared, not text: protobuf versions print floats differently.
     """
     expected, found = messages(s), {path.name: path for path in s.output.glob("*.prototxt")}
     lines = [f"{s.output / name}: missing" for name in expected.keys() - found.keys()]
-    lines += [f"{found[name]}: no longer made" for name in found.keys() - expected.keys()]
+    lines += [f"{found[name]}: no longer written" for name in found.keys() - expected.keys()]
     for name in expected.keys() & found.keys():
         try:
             message = text_format.Parse(found[name].read_text(), type(expected[name])())
@@ -581,31 +581,31 @@ def differences(s):
 
 
 def add_arguments(group):
-    """Add to an argparse group the options that `chosen` makes a set of networks of."""
+    """Add the options from which `chosen` makes a set of networks to an argparse group."""
     base = group.add_mutually_exclusive_group()
     base.add_argument(
         "--trunk",
         choices=TRUNKS,
-        help=f"default: {PAPER.trunk}, the paper's; the others have a schedule of their own",
+        help=f"default: {PAPER.trunk}, the paper's; the others have their own schedule",
     )
     base.add_argument("--small", action="store_true", help="thin layers, as in the demo")
     for flag, type_, text in (
         ("--data", Path, "folder made by tools/prepare_lmdb.py"),
         ("--train-split", str, "name of the split to train on"),
         ("--test-split", str, "name of the split to test on"),
-        ("--num-classes", cli.positive, "with background"),
+        ("--num-classes", cli.positive, "including background"),
         ("--crop-size", cli.positive, "training crop in pixels, 8k + 1 (EfficientNet: 16k + 1)"),
         (
             "--test-size",
             cli.positive,
-            "test and deploy size in pixels, as the crop; no image is larger",
+            "test and deploy size in pixels, of the crop's form; no image may be larger",
         ),
-        ("--window", cli.positive, "of the pairs, in grid cells, odd"),
-        ("--gmf-layers", cli.positive, "pairs of an even and an odd update"),
-        ("--batch-size", cli.positive, "of every stage, instead of the paper's"),
+        ("--window", cli.positive, "neighbourhood of the pairs, in grid cells, odd"),
+        ("--gmf-layers", cli.positive, "number of layers: an even and an odd update each"),
+        ("--batch-size", cli.positive, "for every stage, instead of the paper's"),
         ("--iter-size", cli.positive, "split each batch into this many passes, for memory"),
         ("--freeze", str, "last part of the trunk that does not learn: conv2, or block14"),
-        ("--seed", cli.positive, "of fillers, dropout, and the order and crops of the images"),
+        ("--seed", cli.positive, "for fillers, dropout, and the order and crops of the images"),
     ):
         group.add_argument(flag, type=type_, help=text)
     group.add_argument(

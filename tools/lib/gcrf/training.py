@@ -1,8 +1,7 @@
-"""A training: its stages in order, each by `caffe train`, in a folder that says how far it is.
+"""A training: its stages in order, each by `caffe train`, in a folder that records its progress.
 
-The folder holds settings.json, nets/, snapshots/, and of each stage STAGE.log, Caffe's own log, and
-STAGE.csv, the rows of training_log. A stage that is complete is skipped, one that was stopped goes
-on.
+The folder holds settings.json, nets/ and snapshots/, and for each stage STAGE.log, Caffe's own log,
+and STAGE.csv, the rows of training_log. Complete stages are skipped, and stopped ones resumed.
 """
 
 import csv
@@ -45,7 +44,9 @@ def count_samples(data, split):
         with lmdb.open(str(folder), readonly=True, lock=False) as database:
             counts.add(database.stat()["entries"])
     if len(counts) > 1 or 0 in counts:
-        raise ValueError(f"{data / split}: {sorted(counts)} images and labels, expected as many")
+        raise ValueError(
+            f"{data / split}: {sorted(counts)} images and labels, expected the same number"
+        )
     return counts.pop()
 
 
@@ -53,7 +54,7 @@ def last_snapshot(settings, name):
     """Return (iteration, path of the solver state) of a stage's last usable snapshot, or (0, None).
 
     Caffe writes the weights, then the solver state, both in place. A run that is killed meanwhile
-    leaves half of it, which may still parse; so the state's last field must be there too.
+    leaves half a file, which may still parse. So the state's last field must be there too.
     """
     found = []
     for path in settings.snapshots.glob(f"{name}_iter_*.solverstate"):
@@ -72,10 +73,10 @@ def last_snapshot(settings, name):
 
 
 def write_start(settings, name, unary, vgg):
-    """Write the weights that a stage starts from, out of those of the stages before it.
+    """Write the weights that a stage starts from, using those of the stages before it.
 
-    unary: .caffemodel that stands for stage unary, or None; vgg: VGG-16's, or None.
-    Raises ValueError where the CRF would spoil the unary's labels to begin with.
+    unary: .caffemodel that replaces stage unary, or None; vgg: VGG-16's, or None.
+    Raises ValueError if the CRF would ruin the unary's labels at the start.
     """
     path = settings.snapshots / settings.stages[name].weights
     trained = {
@@ -108,10 +109,10 @@ def write_start(settings, name, unary, vgg):
 
 
 def calibrated(settings, weights):
-    """Return weights with the filters and R that finetuning had best start from.
+    """Return weights with the best filters and R for finetuning to start from.
 
-    With settings.calibrate False, they stay as they are. Says what the CRF does to some training
-    images, and raises ValueError where that is far below what the unary does.
+    If settings.calibrate is False, they stay as they are. Prints how the CRF does on some training
+    images, and raises ValueError if that is far worse than the unary alone.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.caffemodel"
@@ -128,7 +129,7 @@ def calibrated(settings, weights):
     if start.mean_iou < unary - WORST_START:
         raise ValueError(
             f"finetuning would start from a mean IoU of {start.mean_iou:.1f} on training images, "
-            f"where the unary alone has {unary:.1f}, and not recover; train without --as-published"
+            f"where the unary alone has {unary:.1f}, and never recover; leave out --as-published"
         )
     R = start.diagonal * np.eye(settings.num_classes)
     filters = start.scale * weights["pairwise/filters"][0]
@@ -136,9 +137,9 @@ def calibrated(settings, weights):
 
 
 def keep_settings(settings, path):
-    """Write the settings of a run to a file, so that it goes on with no others.
+    """Write the settings of a run to a file, so that no others can be used to resume it.
 
-    Raises ValueError, which names all that changed, if it was begun with others.
+    Raises ValueError, which names all that changed, if it was started with others.
     """
     now = json.loads(json.dumps(nets.by_name(settings), default=str))
     before = json.loads(path.read_text()) if path.is_file() else now
@@ -154,7 +155,7 @@ def keep_settings(settings, path):
     for line in nets.differences(settings):
         if not line.endswith(": missing"):
             raise ValueError(
-                f"{line}: the nets were made otherwise when the run began; give another --output"
+                f"{line}: the nets were different when the run started; give another --output"
             )
     with atomic.new_file(path) as partial:
         partial.write_text(json.dumps(now, indent=1) + "\n")
@@ -162,14 +163,14 @@ def keep_settings(settings, path):
 
 
 def require(path, stage):
-    """Return the path of a stage's weights; raises FileNotFoundError where it has not run."""
+    """Return the path of a stage's weights; raises FileNotFoundError if it has not run."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights {path}; run stage {stage} first")
     return path
 
 
 class TrainingProgress:
-    """Caffe's log as it comes: into STAGE.csv, and to a bar on standard error."""
+    """Caffe's log as it arrives, written to STAGE.csv and to a progress bar on standard error."""
 
     def __init__(self, path, name, iteration, max_iter):
         """path: the CSV. Its rows after iteration, which the run repeats, are dropped."""
@@ -232,7 +233,7 @@ class TrainingProgress:
 
 
 def caffe_train(settings, name, folder, lock, gpu):
-    """Run one stage to its end, from its last snapshot where it has one.
+    """Run one stage to its end, from its last snapshot if it has one.
 
     lock: file descriptor that caffe inherits, so that the folder stays locked if it outlives us.
     Raises RuntimeError if caffe fails, FloatingPointError if the loss is not finite.
@@ -284,9 +285,9 @@ def caffe_train(settings, name, folder, lock, gpu):
 def train(settings, folder, stages, *, unary=None, vgg=None, gpu=None):
     """Run stages in order, each to its end.
 
-    settings: of nets, with output and snapshots in folder; they are told the number of test images.
+    settings: of nets, with output and snapshots in folder; the number of test images is set here.
     unary, vgg: as for write_start; gpu: device of caffe, such as "0", or None.
-    Raises ValueError, OSError, RuntimeError or FloatingPointError, which say what to mend.
+    Raises ValueError, OSError, RuntimeError or FloatingPointError, which say what to fix.
     """
     count_samples(settings.data, settings.train_split)
     test_images = count_samples(settings.data, settings.test_split)
@@ -304,7 +305,7 @@ def train(settings, folder, stages, *, unary=None, vgg=None, gpu=None):
             for later in names[names.index(name) + 1 :]:
                 if last_snapshot(settings, later)[1]:
                     raise ValueError(
-                        f"stage {later} has started, but {name} before it is not complete; remove "
+                        f"stage {later} has started, but {name} before it is incomplete; remove "
                         f"{settings.snapshots / later}_iter_* to train {later} again"
                     )
             if not snapshot:
