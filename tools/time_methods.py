@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Time unary, dense CRF and Gaussian CRF on photographs: the seconds that each takes for one.
+"""Time unary, dense CRF and Gaussian CRF on photographs: the seconds that each takes per image.
 
 Example:
     tools/time_methods.py --unary nets/deploy_unary.prototxt unary_iter_3000.caffemodel \\
         --gcrf nets/deploy.prototxt finetune_iter_2200.caffemodel --dense-crf dense_crf.json \\
         --root data/VOCdevkit/VOC2012 --split val --output timing.json
 
-From the image in memory to its labels: medians over the first images of a split, of each the better
-of two passes, since the first may meet a new size. The networks use all cores, the dense CRF one.
+Times are from the image in memory to its labels: medians over the first images of a split, and for
+each image the better of two passes, since the first may see a new size. The networks use all cores,
+the dense CRF one.
 Exit codes: 0 done, 1 bad data, 2 bad usage.
 """
 
@@ -26,7 +27,7 @@ from gcrf.segmenter import Segmenter
 
 
 def timed(work, *arguments):
-    """Return (seconds of the quicker of two calls, result) of work(*arguments)."""
+    """Return (seconds of the faster of two calls, result) of work(*arguments)."""
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
@@ -36,7 +37,7 @@ def timed(work, *arguments):
 
 
 def time_methods(unary, gcrf, parameters, images):
-    """Return {method: median seconds an image}.
+    """Return {method: median seconds per image}.
 
     unary, gcrf: Segmenters; parameters: of the dense CRF; images: iterable of (H, W, 3) uint8 BGR.
     """
@@ -66,7 +67,7 @@ def run(args):
     with atomic.new_file(args.output) as partial:
         partial.write_text(json.dumps(found, indent=1) + "\n")
     for name, seconds in found["seconds"].items():
-        print(f"{name:20}{seconds:7.3f} s an image")
+        print(f"{name:20}{seconds:7.3f} s per image")
 
 
 def main(argv=None):

@@ -5,13 +5,13 @@ Examples:
     tools/voc_lite.py --root data/VOCdevkit/VOC2012 --output runs/voc_lite
     tools/voc_lite.py --root data/VOCdevkit/VOC2012 --output runs/voc_2 --full --seed 2
 
-Checks every file, trains on a frozen trunk with ImageNet weights, tunes the rival dense CRF on
-training images, scores all methods alike on the test split (whole images), and times them. With
-3000 training and 500 test images that takes about 40 minutes on two cores; with --full, the
-schedule of tools/train.py, an hour. Writes OUTPUT/report.html and OUTPUT/results.json (mean IoU in
-per cent); tools/voc_table.py makes tables of one or more such folders.
-Each step is a command that is shown, with what is left. To go on after a stop, run the same command
-again: complete steps are skipped, and the others go on where they were.
+Checks every file, trains on a frozen trunk with ImageNet weights, tunes a dense CRF on training
+images to compare with, scores all methods in the same way on the test split (whole images), and
+times them. With 3000 training and 500 test images this takes about 40 minutes on two cores; with
+--full, the schedule of tools/train.py, an hour. Writes OUTPUT/report.html and OUTPUT/results.json
+(mean IoU in per cent); tools/voc_table.py makes tables from one or more such folders.
+Prints the command of each step, and the time left. To resume after a stop, run the same command
+again: complete steps are skipped, and the others continue where they stopped.
 Exit codes: 0 done, 1 a step failed, 2 bad usage, 130 stopped by Ctrl-C or SIGTERM.
 """
 
@@ -22,13 +22,13 @@ import numpy as np
 
 from gcrf import atomic, cli, dense_crf, efficientnet, nets, pipeline, voc
 
-# Instead of the schedule of tools/train.py, which takes 20 minutes more.
+# Instead of the schedule of tools/train.py, which takes 20 minutes longer.
 SHORT = ("unary.max_iter=2000", "finetune.max_iter=1200", "finetune.steps=900")
 TEST_SPLITS = ("dev", "val")
-WATCHED = "watched"  # split of some test images, on which the training is tested on its way
+WATCHED = "watched"  # split of some test images, on which the network is tested during training
 WATCHED_IMAGES = 50
 
-# Seconds on two cores of 2026, to say what is left.
+# Seconds on two cores of 2026, to estimate the time left.
 PER_FILE = 0.01  # to check an image and its label map, or to store them
 PER_PASS = {"unary": 0.035, "pretrain": 0.06, "finetune": 0.08}  # to train on a crop of 321
 PER_TEST = 0.6  # while training, of an image

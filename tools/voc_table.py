@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Make tables of one or more runs of tools/voc_lite.py, such as of several seeds.
+"""Make tables from one or more runs of tools/voc_lite.py, such as several seeds.
 
 Example:
     tools/voc_table.py runs/voc_1 runs/voc_2 runs/voc_3 --ablations runs/ablations/*
 
-Writes them into docs/voc.md, between its two "results" comments: the methods' scores, mean and, of
-several runs, least and greatest; each class; the scores near borders; the gains by image; times;
-what was run, and where. Runs must differ in nothing but the seed. An ablation is another folder of
-tools/voc_lite.py, or one that has of it only run/, of tools/train.py, and eval/, of tools/eval.py;
-its row names the settings that differ from those of the first run.
+Writes them into docs/voc.md, between its two "results" comments: the methods' scores (mean, and
+for several runs minimum and maximum), each class, the scores near borders, the gains by image,
+times, and what was run, and where. Runs may differ only in the seed. An ablation is another folder
+of tools/voc_lite.py, or one with only run/ from tools/train.py and eval/ from tools/eval.py; its
+row names the settings that differ from those of the first run.
 Exit codes: 0 done, 1 something is missing or does not belong together, 2 bad usage.
 """
 
@@ -62,19 +62,19 @@ def read(folder):
 
 
 def differences(settings, others):
-    """Return {name: value} of the settings that others do not have, or have with another value."""
+    """Return {name: value} of the settings that others lack, or have with another value."""
     return {name: value for name, value in settings.items() if others.get(name) != value}
 
 
 def check_alike(runs):
-    """Raise ValueError for runs that differ in more than the seed."""
+    """Raise ValueError if runs differ in more than the seed."""
     first = runs[0]
     for run in runs[1:]:
         changed = differences(run.settings, first.settings).keys() - {"seed"}
         if changed:
             raise ValueError(
                 f"{run.folder} and {first.folder} differ in {', '.join(sorted(changed))}: give "
-                "runs that differ in the seed alone, and others as --ablations"
+                "runs that differ only in the seed, and others as --ablations"
             )
         if run.results["gcrf"]["images"].keys() != first.results["gcrf"]["images"].keys():
             raise ValueError(f"{run.folder} and {first.folder} scored different images")
@@ -84,7 +84,7 @@ def check_alike(runs):
 
 
 def spread(values, sign=""):
-    """Return the mean of values, and if there are more than one the least and the greatest."""
+    """Return the mean of values and, if there are several, the minimum and maximum."""
     mean = f"{np.mean(values):{sign}.2f}"
     if len(values) == 1:
         return mean
@@ -140,7 +140,7 @@ def classes(runs):
 
 
 def image_gains(runs):
-    """Return the gain of the GCRF over the unary in each image of each run, points of mean IoU."""
+    """Return the gain of the GCRF over the unary, per image and run, in points of mean IoU."""
     pairs = [
         (run.results["gcrf"]["images"][name], before)
         for run in runs
@@ -150,7 +150,7 @@ def image_gains(runs):
 
 
 def histogram(gains):
-    """Return the lines that show how many of the gains lie between any two of GAINS."""
+    """Return the lines of a histogram of the gains, with the edges GAINS."""
     counts = np.bincount(np.searchsorted(GAINS, gains, "right"), minlength=len(GAINS) + 1)
     edges = [f"{edge:+g}" for edge in GAINS]
     names = [f"below {edges[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(edges))]
@@ -162,7 +162,7 @@ def histogram(gains):
 
 
 def training_times(runs):
-    """Return the table of what was trained and tuned, and of the minutes that it took."""
+    """Return the table of what was trained and tuned, and how many minutes it took."""
     rows = []
     for stage, (iterations, _) in runs[0].stages.items():
         rows.append((stage, str(iterations), _minutes(run.stages[stage][1] for run in runs)))
@@ -178,7 +178,7 @@ def _minutes(seconds):
 
 
 def inference_times(runs):
-    """Return the table of the seconds that each method takes for an image."""
+    """Return the table of the seconds that each method takes per image."""
     rows = [
         (METHODS[name], spread([run.times["seconds"][name] for run in runs]))
         for name in runs[0].times["seconds"]
@@ -187,7 +187,7 @@ def inference_times(runs):
 
 
 def ablations(folders, first):
-    """Return the table of other trainings, by what differs from the settings of the first run."""
+    """Return the table of other trainings, named by the settings that differ from the first run."""
     columns = ("unary", DENSE_CRF, "gcrf_unary", "gcrf")
     rows = [("as above", *_scores(first.results, columns))]
     for folder in folders:
@@ -205,7 +205,7 @@ def ablations(folders, first):
 
 
 def _scores(results, keys):
-    """Return the mean IoU of each method, where it was scored, and the GCRF's pixel accuracy."""
+    """Return the mean IoU of each method that was scored, and the GCRF's pixel accuracy."""
     ious = [f"{results[key]['mean_iou']:.2f}" if results.get(key) else "" for key in keys]
     return [*ious, f"{results['gcrf']['pixel_accuracy']:.2f}"]
 

@@ -9,7 +9,7 @@ from benchmark_speed import machine_speed
 
 
 class Runner:
-    """A net of the benchmark, forward, or a training step of it; see benchmark_worker.py.
+    """A net of the benchmark, forward or as a training step; see benchmark_worker.py.
 
     setting: the engine, which names the prototxt files.
     """

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Measure how fast the SegData layer makes crops, against decoding their JPEGs and no more.
+"""Measure how fast the SegData layer makes crops, compared with only decoding their JPEGs.
 
 Example: tools/benchmark/benchmark_data.py --records 100 --repetitions 9 --scale 0.5 2
+
 Prints images per second of processor time (that is, per core), the layer's share of the decoder's
-speed, and the memory, to standard output. The data are photograph-like noise, 500 x 375, about
-100 KB each, made on the spot. Exit codes: 0 done, 2 bad usage.
+speed, and the memory. The images are photograph-like noise, 500 x 375, about 100 KB each, generated
+by the command. Exit codes: 0 done, 2 bad usage.
 """
 
 import os
@@ -60,7 +61,7 @@ def make_net(folder, crop_size, scale):
 
 
 def images_per_second(work, num_images):
-    """Return how many images work() gets through in a second of processor time."""
+    """Return how many images work() processes in a second of processor time."""
     start = time.process_time()
     work()
     return num_images / (time.process_time() - start)
@@ -73,7 +74,7 @@ def resident_megabytes():
 
 
 def measure(args):
-    """Measure as the arguments say, and print what is found."""
+    """Measure as the arguments say, and print the results."""
     random = np.random.default_rng(0)
     progress = tqdm(range(args.records), desc="making photographs", unit="image")
     images, labels = zip(*((make_photo(random), make_label(random)) for _ in progress), strict=True)
@@ -98,7 +99,7 @@ def measure(args):
             crop()  # empties the queue, so that the next calls wait for each batch
             before = before or resident_megabytes()
             crops = images_per_second(crop, batches * BATCH_SIZE)
-            decode()  # meanwhile the layer fills its queue, and is quiet then
+            decode()  # meanwhile the layer fills its queue, and is then idle
             decoded = images_per_second(decode, args.records)
             speeds.append((decoded, crops, crops / decoded))
         after = resident_megabytes()

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Time the Gaussian CRF layers, forward and backward, against what this machine could do at best.
+"""Time the Gaussian CRF layers, forward and backward, and compare with what this machine can do.
 
 Example: tools/benchmark/benchmark_layers.py --threads 2
 
 The sizes are the paper's: 21 classes and features, a 64 x 64 grid (a 505 x 505 image), window 23.
-The floor of a layer is its arithmetic at the speed of a large matrix product, or its least memory
-traffic at the speed of a large copy, whichever takes longer; both speeds are measured here first.
-The last column is the layer's NumPy twin. Exit codes: 0 done, 2 bad usage.
+The floor of a layer is its arithmetic at the speed of a large matrix product, or its minimal memory
+traffic at the speed of a large copy, whichever takes longer. Both speeds are measured first. The
+last column is the layer's NumPy twin. Exit codes: 0 done, 2 bad usage.
 """
 
 import os
@@ -30,7 +30,7 @@ FLOAT = 4  # bytes
 
 @dataclass
 class Case:
-    """A run of layers to time: prototxt with one %(name)s for each type, and its least cost."""
+    """Layers to time: prototxt with one %(name)s for each type, and their minimal cost."""
 
     name: str
     layers: list  # (type, name, bottoms, top, parameters as prototxt text, the same as JSON)
@@ -60,7 +60,7 @@ def gmf_layers(count):
 
 
 def cases():
-    """Return what is timed, with the operations and bytes that it takes at least."""
+    """Return what is timed, with the minimal number of operations and bytes."""
     pairs, pixels, K = count_pairs(GRID, WINDOW), GRID * GRID, CLASSES
     similarities = FLOAT * 72 * pixels
     couple = pixels * 4 * K * K  # per layer: A^-1 C, two products with U at every pixel
@@ -196,7 +196,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     threads = {"OMP_NUM_THREADS": str(args.threads), "OPENBLAS_NUM_THREADS": str(args.threads)}
     if any(os.environ.get(name) != value for name, value in threads.items()):
-        # The BLAS and the layers read them when they are loaded, which they are by now.
+        # The BLAS and the layers read them when they are loaded, which has already happened.
         environment = {"GLOG_minloglevel": "2", **os.environ, **threads}
         command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
         return subprocess.run(command, env=environment, check=False).returncode

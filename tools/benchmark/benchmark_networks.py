@@ -3,13 +3,13 @@
 
 Example: taskset -c 0,2 tools/benchmark/benchmark_networks.py
 Example: tools/benchmark/benchmark_networks.py --small --repeats 2 --docs /tmp/try
-(with --small thin nets, in half a minute)
+(--small: thin nets, in half a minute)
 
-Takes about eight minutes on a quiet machine, and more to compile the first time. Every contender
-computes the same from the same weights and inputs in a process of its own, and the results are
-compared first: a benchmark of different results stops. Then each runs one pass at a time in turn,
-so that slow moments of the machine hit all of them alike.
-Writes the tables in DOCS/performance.md, between its two "benchmark" comments, and the picture
+Takes about eight minutes on a quiet machine, and longer the first time, to compile. Every contender
+computes the same thing from the same weights and inputs in its own process. The results are
+compared first, and the benchmark stops if they differ. Then the contenders take turns, one pass
+each, so that slow moments of the machine hit all of them equally.
+Writes the tables into DOCS/performance.md, between its two "benchmark" comments, and the picture
 DOCS/roofline.png. The tables also go to standard output.
 PyTorch: build/venv/bin/pip install --no-deps -r requirements-benchmark.txt
 Exit codes: 0 done, 1 a contender failed or disagrees, 2 bad usage.
@@ -45,8 +45,8 @@ INSTALL = "build/venv/bin/pip install --no-deps -r requirements-benchmark.txt"
 FLOAT = 4  # bytes
 CHECKED_STEP = "step_check"  # without dropout, whose random numbers differ
 
-# Greatest difference of two contenders, relative to the greatest value. Of a gradient more: a
-# rounding error that changes which pixel is the largest of a pool moves all that the pixel gets.
+# Greatest difference of two contenders, relative to the greatest value. Gradients may differ more:
+# a rounding error may change which pixel is the largest of a pool, and so move a whole gradient.
 TOLERANCE = {"trunk": 1e-4, "deploy": 1e-4, CHECKED_STEP: 2e-2, "crf": 1e-4}
 
 
@@ -82,13 +82,13 @@ TITLES = {
 
 def engines():
     """Return the engines of this build, its default first."""
-    # Only the build knows its default; a library that it does not use is not loaded.
+    # Only the build knows its default: libraries that it does not use are not loaded.
     found = "libdnnl" in Path("/proc/self/maps").read_text()
     return ["DNNL", "CAFFE"] if found else ["CAFFE"]
 
 
 def with_engine(net, engine):
-    """Return the net with an engine in every layer that has the choice; DNNL is the default."""
+    """Return the net with this engine in every layer that has a choice; DNNL is the default."""
     net = copy.deepcopy(net)
     for layer in net.layer if engine == "CAFFE" else ():
         for field in layer.DESCRIPTOR.fields:
@@ -129,13 +129,13 @@ def crf_net(settings):
 
 
 def benchmark_nets(settings):
-    """Return {task: net} of all that is timed, and of the step that is compared."""
+    """Return {task: net} for everything that is timed, and for the step that is compared."""
     without_dropout = replace(settings, dropout=0.0)
     return {
         "trunk": nets.deploy_unary_net(settings),
         "deploy": nets.deploy_net(settings),
         "step": training_net(settings, settings.crop_size),
-        CHECKED_STEP: training_net(without_dropout, 161),  # smaller, to be done sooner
+        CHECKED_STEP: training_net(without_dropout, 161),  # smaller, to be done faster
         "crf": crf_net(settings),
     }
 
@@ -150,7 +150,7 @@ def random_weights(net, random):
             continue
         scale = (2 / np.prod(shape[1:])) ** 0.5
         if shape[2:] == (1, 1) and not name.endswith(("_fc", "fc7")):
-            scale *= 0.01  # scores and filters: neither r nor s is 0 and 1 alone
+            scale *= 0.01  # scores and filters: r and s are not just 0 or 1
         weights[name] = [scale * random.normal(size=blob.data.shape) for blob in blobs]
     return {
         name: [array.astype(np.float32) for array in arrays] for name, arrays in weights.items()
@@ -196,7 +196,7 @@ def prepare(folder, settings):
                 solver = caffe_pb2.SolverParameter(
                     net=str(path),
                     type="SGD",
-                    base_lr=1e-7,  # the weights hardly move, so that all passes cost the same
+                    base_lr=1e-7,  # the weights hardly move, so all passes cost the same
                     lr_policy="fixed",
                     momentum=0.9,
                     weight_decay=settings.stages["finetune"].weight_decay,
@@ -218,7 +218,7 @@ def prepare(folder, settings):
 
 @dataclass(frozen=True)
 class Cost:
-    """The least that a layer's forward pass takes: arithmetic, and floats read and written once."""
+    """The minimal cost of a layer's forward pass: arithmetic, and floats read and written once."""
 
     name: str
     type: str
@@ -231,7 +231,7 @@ class Cost:
 
 
 def costs(net):
-    """Return the Cost of every layer of a net; only convolutions have arithmetic to speak of."""
+    """Return the Cost of every layer of a net; only that of convolutions has any arithmetic."""
     result = []
     for name, layer in zip(net._layer_names, net.layers, strict=True):
         bottoms = [net.blobs[blob].count for blob in net.bottom_names[name]]
@@ -263,7 +263,7 @@ def disagreement(results):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a contender did in a task: its times in milliseconds, by round, and MB of memory."""
+    """A contender's result in a task: its times in milliseconds, by round, and MB of memory."""
 
     contender: Contender
     times: list
@@ -272,9 +272,9 @@ class Measurement:
 
 
 def measure(folder, task, contenders, repeats, bar):
-    """Return a Measurement of each contender, those that can't compile left out, and disagreement.
+    """Return a Measurement of each contender, except those that cannot compile, and disagreement.
 
-    Raises WorkerError where a contender fails, or the results are not the same.
+    Raises WorkerError if a contender fails, or if the results are not the same.
     """
     workers, results = [], []
     try:
@@ -295,7 +295,7 @@ def measure(folder, task, contenders, repeats, bar):
         times = {contender: [] for contender in contenders}
         pairs = list(zip(contenders, workers, strict=True))
         for repeat in range(repeats):
-            shift = repeat % len(pairs)  # nobody always runs after the same one
+            shift = repeat % len(pairs)  # so that none always runs after the same one
             for contender, worker in pairs[shift:] + pairs[:shift]:
                 bar.set_description(f"{task}: {contender.name}")
                 times[contender].append(worker.call("run"))
@@ -328,7 +328,7 @@ def measure_layers(folder, repeats, bar):
 
 
 def physical_cores(topology=Path("/sys/devices/system/cpu")):
-    """Return on how many cores this process may run; two threads of one core count once."""
+    """Return on how many cores this process may run; two threads of a core count once."""
     siblings = set()
     for cpu in os.sched_getaffinity(0):
         path = topology / f"cpu{cpu}/topology/thread_siblings_list"
@@ -347,8 +347,8 @@ def ratios(times, reference):
 def rival(measurements):
     """Return the Measurement that the others are compared with.
 
-    The first dense CRF; without any, the PyTorch that is fastest by the median; without PyTorch,
-    the last.
+    This is the first dense CRF; if there is none, the PyTorch with the lowest median; without
+    PyTorch, the last one.
     """
     dense_crf = [m for m in measurements if m.contender in DENSE_CRF]
     pytorch = [m for m in measurements if m.contender in PYTORCH]
@@ -410,8 +410,8 @@ def report(settings, args, found, layers, trunk_costs):
         "![The trunk's layers under the roofline](roofline.png)",
         "",
         f"The trunk's convolutions, {gigaflops:.1f} GFLOP in a direct computation; a Winograd "
-        "convolution does with fewer, so that its dots can lie above the roof. The share of "
-        "other layers, in which there is hardly arithmetic: "
+        "convolution needs fewer, so its dots can lie above the roof. The share of other layers, "
+        "which have hardly any arithmetic: "
         + ", ".join(
             f"{other_share(trunk_costs, each):.0%} with engine {engine}"
             for engine, each in times.items()
@@ -422,7 +422,7 @@ def report(settings, args, found, layers, trunk_costs):
 
 
 def other_share(trunk_costs, times):
-    """Return the share of the time of layers that are not convolutions."""
+    """Return the share of the time that layers other than convolutions take."""
     other = sum(t for cost, t in zip(trunk_costs, times, strict=True) if not cost.flops)
     return other / sum(times)
 
@@ -430,7 +430,7 @@ def other_share(trunk_costs, times):
 def labels(convolutions, shares):
     """Return [(text, indices), ...] for the picture: one for all convolutions of a shape.
 
-    Shapes whose share of the time is below 4 % stay without a label.
+    Shapes with less than 4 % of the time get no label.
     """
     groups = {}
     for index, cost in enumerate(convolutions):

@@ -1,9 +1,9 @@
-"""One contender of benchmark_networks.py in a process of its own, which runs a pass when asked to.
+"""One contender of benchmark_networks.py in its own process, which runs a pass when asked to.
 
-The contender is a class Runner(folder, task, setting) in a module of its name, with run(), one
-pass, and result(), the arrays that pass gave. Requests and replies are pickled on the standard
+The contender is a class Runner(folder, task, setting) in a module of its name. It has run(), one
+pass, and result(), the arrays from that pass. Requests and replies are pickled on the standard
 streams: ("run",) is answered with the milliseconds of a pass, any other method name with what the
-method returns. Ends when its input does.
+method returns. The process ends when its input does.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 class WorkerError(Exception):
-    """A contender could not do its work; what it printed says why."""
+    """A contender failed; what it printed says why."""
 
 
 class Worker:
@@ -56,7 +56,7 @@ class Worker:
 def serve(module):
     """Run the process of a contender."""
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no reply
+    os.dup2(2, 1)  # what a library prints is not a reply
     make = importlib.import_module(module).Runner
     libraries = memory("VmRSS")
     runner = make(*sys.argv[1:])

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Compile the layers' CUDA kernels and list the registers that each needs, and what it spills.
+"""Compile the layers' CUDA kernels, and list the registers that each needs and what it spills.
 
 Example: tools/benchmark/report_kernels.py --architectures 75 90
+
 Prints a Markdown table: registers of the float and of the double kernel for each architecture. A
-kernel that spills registers to memory is an error. Needs nvcc, no GPU, and build/source (make).
+kernel that spills registers to memory is an error. Needs nvcc and build/source (make), but no GPU.
 Exit codes: 0 done, 1 a kernel spills, or nvcc failed, 2 bad usage.
 """
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from gcrf import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PTXAS = re.compile(  # what `nvcc -Xptxas -v` says of each kernel
+PTXAS = re.compile(  # what `nvcc -Xptxas -v` says about each kernel
     r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?"
     r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
     re.DOTALL,
@@ -28,7 +29,7 @@ PTXAS = re.compile(  # what `nvcc -Xptxas -v` says of each kernel
 
 
 def find_nvcc():
-    """Return nvcc's path, or None: on PATH, or in the toolkit's own place, as in the Makefile."""
+    """Return nvcc's path, or None: from PATH or the toolkit's default place, as in the Makefile."""
     return shutil.which("nvcc", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
 
 
@@ -93,7 +94,7 @@ def report(args):
     for (kernel, dtype, architecture), spill in spilled.items():
         print(
             f"report_kernels: {kernel}<{dtype}> on sm_{architecture} spills {spill} bytes, "
-            "expected none: give its threads less to keep",
+            "expected none: make its threads keep fewer values",
             file=sys.stderr,
         )
     return 1 if spilled else 0

@@ -1,4 +1,4 @@
-"""A network of the project in PyTorch: the rival that benchmark_networks.py times Caffe against.
+"""A network of the project in PyTorch, which benchmark_networks.py compares Caffe with.
 
 Example, with PyTorch from requirements-benchmark.txt:
     net = text_format.Parse(Path("prototxt/deploy.prototxt").read_text(), caffe_pb2.NetParameter())
@@ -6,7 +6,7 @@ Example, with PyTorch from requirements-benchmark.txt:
     scores = twin(data=torch.zeros(1, 3, 505, 505))["scores"]
 
 Knows the layers of the deploy nets, and MarginLoss. Imports neither Caffe nor its messages, so that
-a process can hold PyTorch alone.
+a process can load PyTorch alone.
 """
 
 import functools
@@ -21,7 +21,7 @@ IGNORED = {"Input", "Silence", "Accuracy"}
 
 
 class TorchTwin(torch.nn.Module):
-    """A net with its weights; call it with the input blobs by name, and it returns the outputs.
+    """A net with its weights; called with the input blobs by name, it returns the outputs.
 
     net: a NetParameter, of one phase. weights: {layer name: [array of each parameter blob]}.
     Parameters have Caffe's shapes, and are called "layer name:index".
@@ -46,7 +46,7 @@ class TorchTwin(torch.nn.Module):
                 (OPERATIONS[layer.type](layer), list(layer.bottom), names, layer.top[0])
             )
             last_use.update(dict.fromkeys(layer.bottom, index) | {layer.top[0]: None})
-        self._done = [[] for _ in layers]  # the blobs that nobody needs after each step
+        self._done = [[] for _ in layers]  # the blobs that are no longer needed after each step
         for name, index in last_use.items():
             if index is not None:
                 self._done[index].append(name)
@@ -68,12 +68,12 @@ class TorchTwin(torch.nn.Module):
         return blobs
 
 
-# ---- Caffe's own layers. Each function makes, of a LayerParameter, the operation on its bottoms
+# ---- Caffe's own layers. From a LayerParameter, each function makes the operation on its bottoms
 # and parameters.
 
 
 def side(repeated, single, default):
-    """Return a spatial size of a layer as (height, width); Caffe has two ways to give it."""
+    """Return a spatial size of a layer as (height, width); Caffe has two ways to specify it."""
     values = list(repeated) or [single or default]
     return (values * 2)[:2]
 
@@ -128,7 +128,7 @@ def dropout(layer):
 def eltwise(layer):
     p = layer.eltwise_param
     if p.operation != p.SUM or p.coeff:
-        raise ValueError(f"layer {layer.name}: no PyTorch twin of any Eltwise but the plain sum")
+        raise ValueError(f"layer {layer.name}: no PyTorch twin of any Eltwise except the plain sum")
 
     def apply(*bottoms, training):
         return functools.reduce(torch.add, bottoms)
@@ -231,7 +231,7 @@ class Solve(torch.autograd.Function):
 def margin_loss(layer):
     p, margin = layer.loss_param, layer.margin_loss_param.margin
     if p.normalization != p.VALID or p.HasField("normalize"):
-        raise ValueError(f"layer {layer.name}: no PyTorch twin of any normalization but VALID")
+        raise ValueError(f"layer {layer.name}: no PyTorch twin of any normalization except VALID")
     ignored = p.ignore_label if p.HasField("ignore_label") else -1
 
     def apply(scores, labels, *, training):
@@ -272,8 +272,8 @@ def largest_offset(window):
 def pair_matrices(s, window):
     """Return (matrix, degree) for the even and for the odd columns of similarities s (N, P, H, W).
 
-    No pair joins two even or two odd columns, so that the messages to all even ones are the other
-    columns' means (N, K, pixels) times a matrix, and those to the odd ones times its transpose.
+    No pair joins two even or two odd columns. So the messages to all even ones are the other
+    columns' means (N, K, pixels) times a matrix, and those to the odd ones use its transpose.
     """
     height, width = s.shape[2:]
     source, target = pair_indices(height, width, window)
@@ -286,7 +286,7 @@ def pair_matrices(s, window):
 
 @torch.compiler.assume_constant_result
 def pair_indices(height, width, window):
-    """What find_pairs returns; a compiler, which sees no cache, need not look into it."""
+    """What find_pairs returns; hides the cache from a compiler, which cannot handle it."""
     return find_pairs(height, width, window)
 
 
