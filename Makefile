@@ -1,5 +1,5 @@
 # The Gaussian CRF network in Caffe. `make help` lists the targets.
-# Everything that is made lies under build/.
+# Everything that is made goes under build/.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,7 +11,7 @@ ifneq ($(words $(CURDIR)),1)
 endif
 
 GPU ?= 0
-# Code for sm_75, for sm_80 to 89, for sm_90, and PTX for all that come later
+# Code for sm_75, for sm_80 to 89, for sm_90, and PTX for later GPUs
 CUDA_ARCH ?= 75-real 80-real 90
 DNNL ?= 1
 PREFIX ?=
@@ -46,22 +46,22 @@ else
   CMAKE_FLAGS += -DCPU_ONLY=ON
 endif
 
-# Any checkout of the project finds what any other has compiled.
+# Checkouts of the project share what they have compiled.
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
-# $(call stop,...): the one line that a failed step ends with.
+# $(call stop,...): end a failed step with one line.
 stop = { free=$$(df --output=avail -BM build | tail -n 1 | tr -dc 0-9); \
   if [ "$$free" -lt 50 ]; then echo "make: the disk is full: $$free MB left for build/"; \
   else echo "make: $(1)"; fi >&2; exit 1; }
 
 # $(call pip-install,FOLDER,FILE): into the Python environment FOLDER. Each file
-# pins all that its packages bring, so that pip has nothing to choose.
+# also pins what its packages depend on, so pip has nothing to choose.
 pip-install = $(1)/bin/pip install -q --disable-pip-version-check --no-deps -r $(2) || \
   $(call stop,cannot install the packages of $(2) in $(1); the reason is above)
 
-# $(call make-venv,FOLDER): the stamp is written last, and names the place,
-# since an environment cannot be moved.
+# $(call make-venv,FOLDER): the stamp is written last, and contains the path,
+# because an environment cannot be moved.
 make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
   [ "$$(cat $(1)/.made-from 2>/dev/null)" = "$$stamp" ] || { \
     echo "Making the Python environment $(1)"; \
@@ -70,7 +70,7 @@ make-venv = stamp="$(1) $$(sha256sum <requirements.txt)"; \
     $(call pip-install,$(1),requirements.txt); \
     echo "$$stamp" >$(1)/.made-from; }
 
-# The trained model that comes with the project, as one file that caffe loads.
+# The trained model that comes with the project, joined into one file for caffe.
 MODEL := $(wildcard models/voc_lite/*)
 JOINED := build/models/voc_lite.caffemodel
 join-model = stamp="$$(cat $(MODEL) tools/lib/gcrf/{shipped,efficientnet}.py | sha256sum)"; \
@@ -82,7 +82,7 @@ join-model = stamp="$$(cat $(MODEL) tools/lib/gcrf/{shipped,efficientnet}.py | s
 .PHONY: packages compiler source venv venv-dev configure
 .PHONY: all demo voc-lite voc photographs figures test test-fast lint format check install clean help
 
-# The build that was made last is build/current: env.sh takes that one.
+# build/current is the build that was made last: env.sh uses it.
 all: configure  ## build Caffe with the layers, and a Python environment
 	@ninja -C $(BUILD) all || $(call stop,the build failed; the reason is above)
 	@[ "$$(readlink build/current)" = $(notdir $(BUILD)) ] || { \
@@ -108,7 +108,7 @@ source: packages
 venv: packages
 	@$(call make-venv,$(CURDIR)/$(VENV))
 
-# The same environment: what tests and linters need goes on top.
+# Adds the packages of tests and linters to the same environment.
 venv-dev: venv
 	@stamp="$$(sha256sum <requirements-dev.txt)"; \
 	[ "$$(cat $(VENV)/.made-from-dev 2>/dev/null)" = "$$stamp" ] || { \
@@ -140,13 +140,13 @@ voc: all  ## VOC=FOLDER OPTIONS=...: three longer runs, in runs/voc_*, and the t
 	  tools/voc_lite.py --root $(VOC) --output runs/voc_$$seed --full --seed $$seed $(OPTIONS) || exit; \
 	done && tools/voc_table.py runs/voc_{1,2,3}
 
-# They come with scikit-image, and are free to show: a cat (CC0), and a person (NASA, public domain).
+# From scikit-image, and free to show: a cat (CC0) and a person (NASA, public domain).
 photographs: all  ## draw the README's photographs again, by the trained model
 	@. ./env.sh && tools/draw_photographs.py --output docs/photographs.png \
 	  --dense-crf models/voc_lite/dense_crf.json \
 	  $(VENV)/lib/python3*/site-packages/skimage/data/{chelsea,astronaut}.png
 
-# The images with the greatest gain, two between, and the one with the greatest loss.
+# The images with the greatest gain, two in between, and the one with the greatest loss.
 # The pixel is far from its badge.
 figures: demo photographs  ## draw the README's figures again, from demo/
 	@. ./env.sh && eval=demo/eval_unary/results_unary && \
@@ -173,7 +173,7 @@ CXX_FILES = $(wildcard $(foreach suffix,hpp cpp cu,caffe_layers/*.$(suffix) caff
 OTHER_CXX_FILES = $(wildcard caffe_layers/*.cuh $(addprefix tests/cuda_on_cpu/,*.cpp include/*.hpp))
 
 # cpp_lint.py does not know that gmf_layer.hpp is the header of gmf_layer.cpp, nor
-# any data layer but Caffe's own, nor the end of a lambda.
+# any data layers except Caffe's own, nor where a lambda ends.
 lint: venv-dev source  ## check the format and the style of all sources
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
@@ -190,7 +190,7 @@ format: venv-dev  ## format all sources
 check: lint all  ## lint, and check that prototxt/ is what tools/make_nets.py writes
 	@. ./env.sh && python tools/make_nets.py --check
 
-# Sources by their kind: no data sets, no caches, no benchmarks.
+# Sources, chosen by their kind: no data sets, caches or benchmarks.
 INSTALLED = env.sh requirements.txt $(wildcard python_layers/*.py prototxt/*.prototxt \
   tools/*.py tools/lib/python_layers tools/lib/gcrf/*.py data/*.sh data/*.md data/shapes/*.py) \
   $(MODEL)

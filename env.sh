@@ -1,11 +1,11 @@
-# Put `caffe`, pycaffe, the Python layers and their Python environment in reach
-# of this shell, bash or zsh, from any folder:
+# Put `caffe`, pycaffe, the tools' library and the Python environment on the paths
+# of this shell, bash or zsh:
 #     . ./env.sh
-# They are of the build that the last `make` made. A shell stays with its build:
-# to change to another one, make it, and source this file again.
+# They belong to the build that `make` made last. A shell keeps its build: to
+# change to another one, make it, and source this file again.
 # The same file serves an installed copy.
 
-# By eval, since any other shell stops at these expansions.
+# By eval, because other shells fail at these expansions.
 if [ -n "${ZSH_VERSION:-}" ]; then
   eval '_gcrf=${(%):-%x}'
 elif [ -n "${BASH_VERSION:-}" ]; then
@@ -22,13 +22,13 @@ elif [ -x "$_gcrf/build/current/tools/caffe" ]; then
   _gcrf_python=$_gcrf/build/$(readlink "$_gcrf/build/current")/python
   _gcrf_bin=${_gcrf_python%python}tools:$_gcrf/build/venv/bin
 else
-  echo "env.sh: $_gcrf/build/current/tools/caffe is not there: run make first" >&2
+  echo "env.sh: $_gcrf/build/current/tools/caffe does not exist: run make first" >&2
   unset _gcrf
   return 1
 fi
 _gcrf_python=$_gcrf_python:$_gcrf/tools/lib
 
-# The paths $1, and those of $2 that are neither in $1 nor in a build of ours.
+# The paths $1, then those of $2 that are neither in $1 nor in one of our builds.
 _gcrf_prepend() (
   joined=$1
   rest=${2:+$2:}
@@ -43,9 +43,9 @@ _gcrf_prepend() (
 )
 export PATH="$(_gcrf_prepend "$_gcrf_bin" "$PATH")"
 export PYTHONPATH="$(_gcrf_prepend "$_gcrf_python" "${PYTHONPATH:-}")"
-# Threads of OpenMP that wait for work sleep after some ten microseconds: to wake
-# them between any two layers takes longer than a layer of a thin net, and when
-# they wait on and on, they take the cores from whoever else needs them.
+# OpenMP threads that wait for work go to sleep after ten microseconds or so. Waking
+# them between layers would take longer than a layer of a thin net, but threads that
+# spin on keep the cores from others.
 [ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 unset _gcrf _gcrf_bin _gcrf_python
 unset -f _gcrf_prepend

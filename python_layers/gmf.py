@@ -4,8 +4,8 @@ The energy, for scores y_i of K classes at each pixel i, with the unary r and W_
 
     E(y) = sum_i ||y_i - r_i||^2 + sum_{pairs {i,j}} (y_i - y_j)' W_ij (y_i - y_j)          (1)
 
-is lowered exactly, in one half step for all pixels of the even (or odd) columns, which no pair
-joins among themselves:
+is minimised exactly, in one half step, over all pixels of the even (or odd) columns, which no pair
+joins to each other:
 
     mu_i <- (I + sum_j W_ij)^-1 (r_i + sum_j W_ij mu_j)                                     (2)
 
@@ -17,8 +17,8 @@ h_i = C q_i (both 0 at the other pixels):
     dL/dmu_j = sum_i s_ij h_i, at the other columns plus g_j, which passes through
     dL/dC = (G + G') / 2,  G = sum_i q_i (m_i - S_i mu'_i)'
 
-E sees only the symmetric part of C, and so do these functions. C must be positive semidefinite,
-or E has no lowest point. Entries of s whose pair reaches outside the image are ignored.
+E sees only the symmetric part of C, and so do these functions. C must be positive semidefinite, or
+E has no minimum. Entries of s whose pair reaches outside the image are ignored.
 
 Arguments, everywhere: mu and r (N, K, H, W), s (N, P, H, W) as in neighbourhood.py, C (K, K),
 window the neighbourhood's side, parity the first updated column: 0 (even columns) or 1 (odd).

@@ -8,7 +8,7 @@ def read_labels(labels, ignore_label=None, num_classes=None):
 
     labels: (N, 1, H, W), whole numbers in 0..num_classes-1 (without num_classes: any >= 0) or
     ignore_label. Ignored pixels have class 0 in the result.
-    Raises ValueError for another shape, and for the first other label, with its position.
+    Raises ValueError for any other shape, and for the first invalid label, with its position.
     """
     if labels.ndim != 4 or labels.shape[1] != 1:
         raise ValueError(f"labels have shape {labels.shape}, expected (N, 1, H, W)")

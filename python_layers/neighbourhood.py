@@ -1,7 +1,7 @@
 """Which pixels the CRF joins, and where each pair is stored in a similarity map.
 
 A pixel is joined to every other pixel along rows and columns of a square window: dy and dx are
-both odd (the paper's figure 2), so that no edge joins two even or two odd columns. Channel p of a
+both odd (the paper's figure 2), so no edge joins two even or two odd columns. Channel p of a
 similarity map (N, P, H, W) holds, at (y, x), the pair of (y, x) with (y + dy, x + dx), where
 (dy, dx) = pair_offsets(window)[p]. The offsets with dy < 0 are the same pairs seen from below.
 """
@@ -36,7 +36,7 @@ def pair_ends(height, width, window):
 
 
 def window_of(num_pairs):
-    """Return the least window whose neighbourhood has that many channels, 23 for 72."""
+    """Return the smallest window whose neighbourhood has that many channels, such as 23 for 72."""
     window = 4 * round((num_pairs / 2) ** 0.5) - 1
     if num_pairs < 1 or len(pair_offsets(window)) != num_pairs:
         raise ValueError(f"{num_pairs} channels, expected 2 n^2; take s from a Similarity layer")
@@ -46,7 +46,7 @@ def window_of(num_pairs):
 def neighbours(s, y, x):
     """Return the neighbours of a pixel and their similarities to it, [(y', x', s_ij), ...].
 
-    s: similarities of one image, (P, H, W). A pair is stored at the end that is higher up.
+    s: similarities of one image, (P, H, W). A pair is stored at its upper end.
     """
     num_pairs, height, width = s.shape
     found = []

@@ -1,7 +1,7 @@
 """The bridge from the NumPy twins to Caffe: the base class of the `type: "Python"` layers here.
 
 Each module of this folder defines a layer by plain functions on arrays, forward and backward,
-and ends with a class that lets a net call them:
+and ends with a class through which a net can call them:
 
     layer { name: "similarity" type: "Python" bottom: "features" top: "similarity"
             python_param { module: "python_layers.similarity" layer: "Similarity"
@@ -17,7 +17,7 @@ from typing import ClassVar
 try:
     from caffe import Layer
 except ModuleNotFoundError as error:
-    if error.name != "caffe":  # Caffe is there and something it needs is not: say so
+    if error.name != "caffe":  # Caffe is installed, but something that it needs is not
         raise
     Layer = object
 
@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 def read_parameters(text, defaults):
     """Return defaults, updated from the JSON object in text ("" for none).
 
-    Raises ValueError for text that is no JSON object, and for a name that defaults lacks.
+    Raises ValueError if text is not a JSON object, and for a name that is not in defaults.
     """
     try:
         given = json.loads(text or "{}")

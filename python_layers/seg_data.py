@@ -6,8 +6,8 @@ key in the database:
     u_p = f(p ^ f(record ^ f(epoch ^ f(seed)))),  f = splitmix64 (Steele et al., 2014)      (1)
     a choice among n:  floor(floor(u_p / 2^32) n / 2^32)                                    (2)
 
-With shuffle, an epoch visits the records by rising u_0, otherwise by rising key. The layer's
-header says the rest; the stream of batches is the same, bit by bit.
+With shuffle, an epoch visits the records by increasing u_0, otherwise by increasing key. The
+layer's header explains the rest. The stream of batches is the same, bit for bit.
 """
 
 import io
@@ -53,7 +53,7 @@ def epoch_order(seed, epoch, num_records):
 
 
 class Window(NamedTuple):
-    """The part of an image that a crop shows, the size at which it does, and whether mirrored."""
+    """The part of an image that a crop shows, its size in the crop, and whether it is mirrored."""
 
     rows: slice
     columns: slice
@@ -77,7 +77,7 @@ def choose_window(shape, crop_size, mirror, *, random, scale=(1.0, 1.0), seed=0,
 
     crop_size: in pixels, 0 for the whole image; random: a random place and a random factor from
     scale (as in the TRAIN phase), not the centre and 1 (TEST); mirror: mirror with probability one
-    half, in both phases; scale: the least and the greatest factor, 1/8 to 8, 1 without crop_size.
+    half, in both phases; scale: smallest and largest factor, 1/8 to 8, 1 without crop_size.
     """
 
     def choose(choice, n):
@@ -127,7 +127,7 @@ def crop_and_mirror(image, label, crop_size, window, *, mean=0, ignore_label=IGN
 
 
 def decode_label(encoded):
-    """Return the classes of an encoded label map, (H, W) uint8; raise ValueError for others."""
+    """Return the classes of an encoded label map, (H, W) uint8; raise ValueError for any other."""
     with Image.open(io.BytesIO(encoded)) as label:
         if label.format != "PNG" or label.mode != "L":
             raise ValueError(f"a {label.format} of mode {label.mode}, expected a greyscale PNG")
@@ -137,8 +137,8 @@ def decode_label(encoded):
 class SegDataStream:
     """The endless stream of batches (data, label) of one solver.
 
-    parameters: a SegDataParameter message; train: the TRAIN phase; solver r of R, solver_rank and
-    solver_count, takes every R-th record of the stream from the r-th on, in the TRAIN phase.
+    parameters: a SegDataParameter message; train: the TRAIN phase. In that phase, solver r of R
+    (solver_rank, solver_count) takes every R-th record of the stream, starting with the r-th.
     """
 
     def __init__(self, parameters, train=True, solver_rank=0, solver_count=1):

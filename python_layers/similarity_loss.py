@@ -6,7 +6,7 @@ Mean over the valid pairs: both ends inside the image and neither label ignored.
 pair the loss is 0. At s_ij = h an unlike pair has gradient 0.
 
 Erratum: the paper prints min(0, s_ij - h) for unlike pairs. Its gradient is 0 wherever s_ij > h,
-the very pairs that the text wants pushed below the threshold h.
+for the very pairs that the text wants to push below the threshold h.
 """
 
 from typing import ClassVar

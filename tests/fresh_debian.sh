@@ -1,11 +1,11 @@
 #!/bin/bash
-# Run the README's two commands as a newcomer would: a user with sudo, on a
-# fresh Debian 12, from a clone of what is committed here. Finds what a machine
-# that was worked on hides, such as a package missing in apt-packages.txt.
+# Run `make demo` and `make test` as a newcomer would: a user with sudo, on a
+# fresh Debian 12, from a clone of what is committed here. This finds what a
+# machine in use hides, such as a package missing from apt-packages.txt.
 #
 #   sudo tests/fresh_debian.sh /var/tmp/fresh    # about 30 minutes and 7 GB
 #
-# The folder is kept, to be looked at; it must not exist before.
+# The folder is kept for inspection; it must not exist before.
 set -euo pipefail
 if [ $# -ne 1 ] || [ -e "$1" ] || [ "$(id -u)" -ne 0 ]; then
   sed -n '2,/^set/s/^# \?//p' "$0" >&2
@@ -25,7 +25,7 @@ git clone -q "$checkout" "$debian/home/ann/gcrf"
 chroot "$debian" chown -R ann: /home/ann/gcrf
 
 # shellcheck disable=SC2016
-# Mounts that end with the command, and nothing of the caller's environment.
+# The mounts end with the command; nothing of the caller's environment is passed.
 unshare --mount --fork bash -euo pipefail -c '
   for folder in proc sys dev; do mount --rbind "/$folder" "$1/$folder"; done
   exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$1" \

@@ -48,7 +48,7 @@ def test_it_says_which_file_is_missing_and_what_makes_it(checkout, stage):
         code, said = train(checkout, solver)
         assert code == 1
         assert said == (
-            f"caffe train: {file}, the LMDB of {word}, is not there (seen from {checkout}): "
+            f"caffe train: {file}, the LMDB of {word}, not found (in folder {checkout}): "
             "tools/prepare_lmdb.py makes it from images and label maps; data/README.md has the "
             "commands for PASCAL VOC\n"
         )
@@ -57,7 +57,7 @@ def test_it_says_which_file_is_missing_and_what_makes_it(checkout, stage):
     assert code == 1
     assert said == (
         f"caffe train: snapshots/{SOLVERS_AND_WEIGHTS[stage]}.caffemodel, the weights to start "
-        f"from, is not there (seen from {checkout}): the stage before or tools/init_weights.py "
+        f"from, not found (in folder {checkout}): the stage before or tools/init_weights.py "
         "makes it; tools/train.py runs all stages in order\n"
     )
 
@@ -68,7 +68,7 @@ def test_in_another_folder_it_says_that_the_nets_path_is_relative(checkout, tmp_
     code, said = train(tmp_path / "elsewhere", solver)
     assert code == 1
     assert said == (
-        "caffe train: prototxt/finetune.prototxt, the solver's net, is not there (seen from "
+        "caffe train: prototxt/finetune.prototxt, the solver's net, not found (in folder "
         f"{tmp_path}/elsewhere): start caffe in the folder that this path is relative to\n"
     )
 
@@ -80,7 +80,7 @@ def test_the_weights_of_the_command_line_take_the_place_of_the_solvers(checkout)
     weights = "snapshots/one.caffemodel, snapshots/two.caffemodel"
     code, said = train(checkout, "prototxt/unary_solver.prototxt", "-weights", weights)
     assert code == 1
-    assert said.startswith("caffe train: snapshots/two.caffemodel, the weights to start from, is")
+    assert said.startswith("caffe train: snapshots/two.caffemodel, the weights to start from, not")
 
 
 def test_data_that_only_tests_would_read_need_not_be_there(checkout):
@@ -101,4 +101,4 @@ def test_data_that_only_tests_would_read_need_not_be_there(checkout):
     assert train(checkout, "solver.prototxt") == (0, "")
     code, said = train(checkout, "solver.prototxt", "-stage", "other")
     assert code == 1
-    assert said.startswith("caffe train: none, the LMDB of images, is not there")
+    assert said.startswith("caffe train: none, the LMDB of images, not found")

@@ -70,7 +70,7 @@ def write_lists(args):
             path.write_text("\n".join(ids) + "\n")
         print(f"{args.out / name}.txt: {len(ids)} ids")
     if "test" not in lists:
-        print(f"no test.txt: {test} is not there (it comes with VOC's test images)")
+        print(f"no test.txt: there is no {test} (it comes with VOC's test images)")
 
 
 def main(argv=None):
