@@ -11,10 +11,11 @@
 
 #include <algorithm>
 
-#include "chunks-inl.hpp"
 #include "gmf_kernels.hpp"
 #include "hwy/aligned_allocator.h"
+#include "kernels-inl.hpp"
 #include "neighbourhood.hpp"
+#include "parallel.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace caffe {
@@ -23,85 +24,213 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 using caffe::HWY_NAMESPACE::ForEachChunk;
+using caffe::HWY_NAMESPACE::In;
 using caffe::HWY_NAMESPACE::KeepLoaded;
-using caffe::HWY_NAMESPACE::kParallelPixels;
+using caffe::HWY_NAMESPACE::MapRow;
+using caffe::HWY_NAMESPACE::Out;
+using caffe::HWY_NAMESPACE::Rows;
 
-/// out[c] = row[2 c + parity] for the columns there are; 0 up to half.
-template <class D, typename T>
-HWY_INLINE void HalfRow(
-    D d, const T* row, int width, int parity, int half, T* out) {
-  const int lanes = hn::Lanes(d);
-  int c = 0;
-  for (; 2 * (c + lanes) <= width; c += lanes) {
-    const auto low = hn::LoadU(d, row + 2 * c);
-    const auto high = hn::LoadU(d, row + 2 * c + lanes);
-    hn::StoreU(
-        parity ? hn::ConcatOdd(d, high, low) : hn::ConcatEven(d, high, low), d,
-        out + c);
-  }
-  for (; 2 * c + parity < width; ++c) { out[c] = row[2 * c + parity]; }
-  std::fill(out + c, out + half, T(0));
+// ---- Rows. In the arrays of half rows, row n H + y is the one of image n's y.
+
+template <typename T>
+HWY_INLINE Rows<T> MarginRow(const HalfStep& step, T* array, int row) {
+  return {array + row * (step.channels + 1) * step.stride + step.margin,
+      step.stride};
 }
 
-/// row[2 c + parity] = half_row[c], row[2 c + 1 - parity] = other[c].
-template <class D, typename T>
-HWY_INLINE void WholeRow(
-    D d, const T* half_row, const T* other, int width, int parity, T* row) {
-  const T* even = parity ? other : half_row;
-  const T* odd = parity ? half_row : other;
-  const int lanes = hn::Lanes(d);
-  int c = 0;
-  for (; 2 * (c + lanes) <= width; c += lanes) {
-    hn::StoreInterleaved2(
-        hn::LoadU(d, even + c), hn::LoadU(d, odd + c), d, row + 2 * c);
-  }
-  for (int x = 2 * c; x < width; ++x) { row[x] = (x % 2 ? odd : even)[x / 2]; }
+template <typename T>
+HWY_INLINE Rows<T> MessageRow(const HalfStep& step, T* messages, int row) {
+  return {messages + row * (step.channels + 1) * step.half, step.half};
 }
+
+/// part 0 holds q, part 1 holds m - S mu'.
+template <typename T>
+HWY_INLINE Rows<T> ResidualRow(
+    const HalfStep& step, T* residuals, int part, int row) {
+  const int plane = step.num * step.height * step.half;
+  return {residuals + part * step.channels * plane + row * step.half, plane};
+}
+
+/// How many columns of a parity lie before column x.
+inline int ColumnsBefore(int x, int parity) { return (x + 1 - parity) / 2; }
+
+/// halves[k][c] = rows[k][2 c + parity] for the columns there are, 0 up to
+/// half.
+template <class D>
+HWY_INLINE void TakeColumns(
+    D d, const HalfStep& step, int parity, In<D> rows, Out<D> halves) {
+  using T = hn::TFromD<D>;
+  const int lanes = hn::Lanes(d);
+  for (int k = 0; k < step.channels; ++k) {
+    const T* const row = rows[k];
+    T* const out = halves[k];
+    int c = 0;
+    for (; 2 * (c + lanes) <= step.width; c += lanes) {
+      const auto low = hn::LoadU(d, row + 2 * c);
+      const auto high = hn::LoadU(d, row + 2 * c + lanes);
+      hn::StoreU(
+          parity ? hn::ConcatOdd(d, high, low) : hn::ConcatEven(d, high, low),
+          d, out + c);
+    }
+    for (; 2 * c + parity < step.width; ++c) { out[c] = row[2 * c + parity]; }
+    std::fill(out + c, out + step.half, T(0));
+  }
+}
+
+/// rows[k][2 c + parity] = halves[k][c], rows[k][2 c + 1 - parity] =
+/// others[k][c] for the given number of channels k.
+template <class D>
+HWY_INLINE void MergeColumns(D d, const HalfStep& step, int parity,
+    int channels, In<D> halves, In<D> others, Out<D> rows) {
+  const int lanes = hn::Lanes(d);
+  const In<D> evens = parity ? others : halves, odds = parity ? halves : others;
+  for (int k = 0; k < channels; ++k) {
+    const auto* const even = evens[k];
+    const auto* const odd = odds[k];
+    auto* const row = rows[k];
+    int c = 0;
+    for (; 2 * (c + lanes) <= step.width; c += lanes) {
+      hn::StoreInterleaved2(
+          hn::LoadU(d, even + c), hn::LoadU(d, odd + c), d, row + 2 * c);
+    }
+    for (int x = 2 * c; x < step.width; ++x) {
+      const auto* const from = x % 2 ? odd : even;
+      row[x] = from[x / 2];
+    }
+  }
+}
+
+template <typename T>
+HWY_INLINE void ClearMargins(const HalfStep& step, Rows<T> rows) {
+  for (int k = 0; k <= step.channels; ++k) {
+    std::fill(rows[k] - step.margin, rows[k], T(0));
+    std::fill(rows[k] + step.half, rows[k] + step.half + step.margin, T(0));
+  }
+}
+
+// ---- Formulas, for the K half rows of a row's pixels
+
+/// out = a - S b
+template <class D, typename T>
+HWY_INLINE void SubtractScaled(
+    D d, const HalfStep& step, In<D> a, const T* S, In<D> b, Out<D> out) {
+  const int lanes = hn::Lanes(d);
+  for (int k = 0; k < step.channels; ++k) {
+    for (int c = 0; c < step.half; c += lanes) {
+      hn::StoreU(hn::NegMulAdd(hn::LoadU(d, S + c), hn::LoadU(d, b[k] + c),
+                     hn::LoadU(d, a[k] + c)),
+          d, out[k] + c);
+    }
+  }
+}
+
+/// out = a + b
+template <class D>
+HWY_INLINE void AddRows(
+    D d, const HalfStep& step, In<D> a, In<D> b, Out<D> out) {
+  const int lanes = hn::Lanes(d);
+  for (int k = 0; k < step.channels; ++k) {
+    for (int c = 0; c < step.half; c += lanes) {
+      hn::StoreU(hn::Add(hn::LoadU(d, a[k] + c), hn::LoadU(d, b[k] + c)), d,
+          out[k] + c);
+    }
+  }
+}
+
+/// out = -a' b
+template <class D, typename T>
+HWY_INLINE void NegativeProduct(
+    D d, const HalfStep& step, In<D> a, In<D> b, T* out) {
+  const int lanes = hn::Lanes(d);
+  for (int c = 0; c < step.half; c += lanes) {
+    auto sum = hn::Zero(d);
+    for (int k = 0; k < step.channels; ++k) {
+      sum = hn::MulAdd(hn::LoadU(d, a[k] + c), hn::LoadU(d, b[k] + c), sum);
+    }
+    hn::StoreU(hn::Neg(sum), d, out + c);
+  }
+}
+
+/// out = M' in for a K x K matrix M; each sum is then passed through
+/// finish(channel, column, sum).
+template <class D, typename T, class Finish>
+HWY_INLINE void Multiply(D d, const HalfStep& step, const T* matrix, In<D> in,
+    Out<D> out, const Finish& finish) {
+  const int lanes = hn::Lanes(d), channels = step.channels;
+  ForEachChunk(channels, [&](auto size, int first) HWY_ATTR {
+    constexpr int kChannels = decltype(size)::value;
+    for (int c = 0; c < step.half; c += lanes) {
+      hn::Vec<D> sums[kChannels];
+      for (int k = 0; k < kChannels; ++k) { sums[k] = hn::Zero(d); }
+      for (int l = 0; l < channels; ++l) {
+        const auto x = hn::LoadU(d, in[l] + c);
+#pragma GCC unroll 16
+        for (int k = 0; k < kChannels; ++k) {
+          sums[k] = hn::MulAdd(
+              hn::Set(d, matrix[l * channels + first + k]), x, sums[k]);
+        }
+      }
+      for (int k = 0; k < kChannels; ++k) {
+        hn::StoreU(finish(first + k, c, sums[k]), d, out[first + k] + c);
+      }
+    }
+  });
+}
+
+/// out = A^-1 C in = U diag(lambda / (1 + S lambda)) U' in, by way of rotated.
+template <class D, typename T>
+HWY_INLINE void Couple(D d, const HalfStep& step,
+    const Eigenbasis<T>& compatibility, const T* S, In<D> in, Out<D> rotated,
+    Out<D> out) {
+  const auto one = hn::Set(d, T(1));
+  Multiply(d, step, compatibility.basis, in, rotated,
+      [&](int k, int c, hn::Vec<D> sum) HWY_ATTR {
+        const auto lambda = hn::Set(d, compatibility.eigenvalues[k]);
+        return hn::Div(
+            hn::Mul(sum, lambda), hn::MulAdd(hn::LoadU(d, S + c), lambda, one));
+      });
+  Multiply(d, step, compatibility.basis_transposed, rotated, out,
+      [](int, int, hn::Vec<D> sum) HWY_ATTR { return sum; });
+}
+
+// ---- Sums over the neighbours
 
 /**
- * The similarities of row y's updated pixels to their neighbours, as weights
- * (2n rows dy) x (2n columns dx) x half; 0 where there is no neighbour. Rows of
- * neighbours outside the image are left as they are.
+ * The similarities of row y's updated pixels to their neighbours, as weights:
+ * (2n rows dy) x (2n columns dx) half rows; 0 where there is no neighbour. Rows
+ * of neighbours outside the image are left as they are.
  */
 template <class D, typename T>
 HWY_INLINE void GatherWeights(
-    D d, const HalfStep& step, const T* similarities, int y, T* weights) {
-  const int lanes = hn::Lanes(d);
-  const int height = step.height, width = step.width, half = step.half;
-  const int across = 2 * step.offsets, reach = across - 1;
-  const int plane = height * width, count = across * step.offsets * plane;
+    D d, const HalfStep& step, const T* similarities, int y, Out<D> weights) {
+  const int lanes = hn::Lanes(d), half = step.half, across = step.across();
+  const int count = step.pairs() * step.height * step.width;
   for (int i = 0; i < across; ++i) {
-    const int dy = 2 * i - reach;
-    if (y + dy < 0 || y + dy >= height) { continue; }
-    // A pair is stored at its upper end: this pixel, or the neighbour, and
-    // then the order of dx is reversed.
-    const bool upper = dy > 0;
-    const int pair = upper ? dy / 2 * across : -dy / 2 * across + reach;
-    int in = (pair * height + std::min(y, y + dy)) * width + step.parity -
-             (upper ? 0 : reach);
-    T* out = weights + i * across * half;
-    for (int j = 0; j < across; ++j) {
-      const int dx = 2 * j - reach;
-      // Neighbours exist for c in [begin, stop): 0 <= 2 c + parity + dx < W.
-      const int begin = std::max(0, (1 - dx - step.parity) / 2);
-      const int stop =
-          std::max(begin, (std::min(width, width - dx) - step.parity + 1) / 2);
-      if (in >= 0 && in + 2 * half <= count) {
+    const int dy = step.OffsetAlong(i);
+    if (y + dy < 0 || y + dy >= step.height) { continue; }
+    // From one j to the next it is equally far.
+    int first = step.EntryOf(y, step.parity, dy, -step.reach());
+    const int apart =
+        step.EntryOf(y, step.parity, dy, 2 - step.reach()) - first;
+    for (int j = 0; j < across; ++j, first += apart) {
+      const int dx = step.OffsetAlong(j);
+      const int begin = ColumnsBefore(step.BeginColumn(dx), step.parity);
+      const int end = ColumnsBefore(step.EndColumn(dx), step.parity);
+      T* const out = weights[i * across + j];
+      if (first >= 0 && first + 2 * half <= count) {
         for (int c = 0; c < half; c += lanes) {
-          const T* const row = similarities + in + 2 * c;
+          const T* const in = similarities + first + 2 * c;
           hn::Store(
-              hn::ConcatEven(d, hn::LoadU(d, row + lanes), hn::LoadU(d, row)),
-              d, out + c);
+              hn::ConcatEven(d, hn::LoadU(d, in + lanes), hn::LoadU(d, in)), d,
+              out + c);
         }
       } else {  // at either end of the array
-        for (int c = begin; c < stop; ++c) {
-          out[c] = similarities[in + 2 * c];
+        for (int c = begin; c < end; ++c) {
+          out[c] = similarities[first + 2 * c];
         }
       }
       for (int c = 0; c < begin; ++c) { out[c] = 0; }
-      for (int c = stop; c < half; ++c) { out[c] = 0; }
-      in += upper ? plane : 2 - plane;
-      out += half;
+      for (int c = end; c < half; ++c) { out[c] = 0; }
     }
   }
 }
@@ -129,312 +258,215 @@ HWY_INLINE void AddTaps(D d, const T* const (&weights)[kRows], int half,
 }
 
 /**
- * Weighted sums over the neighbours of the updated pixels in rows y and, for
+ * Weighted sums over the neighbours of the updated pixels in a row y and, for
  * kRows = 2, y + 2, which share all but one of their rows of neighbours: each
- * vector loaded serves both. out: kRows rows of channels x half, two apart.
+ * vector loaded serves both. source: row y of the kept means or of weighted;
+ * the sums of y + 2 begin `apart` half rows after those of y.
  */
-template <int kRows, class D, typename T>
-HWY_INLINE void SumNeighbours(D d, const HalfStep& step, const T* source,
-    int channels, const T* weights, int y, T* out, int out_row) {
-  const int lanes = hn::Lanes(d);
-  const int across = 2 * step.offsets, reach = across - 1;
-  const int source_row = (step.channels + 1) * step.stride;
-  const int weights_row = across * across * step.half;
+template <int kRows, class D>
+HWY_INLINE void SumNeighbours(D d, const HalfStep& step, In<D> source,
+    int channels, int y, In<D> weights, Out<D> sums, int apart) {
+  using T = hn::TFromD<D>;
+  const int lanes = hn::Lanes(d), across = step.across();
   ForEachChunk(channels, [&](auto size, int first) HWY_ATTR {
     constexpr int kChannels = decltype(size)::value;
     for (int c = 0; c < step.half; c += lanes) {
       using V = hn::Vec<D>;
-      V sums[kRows][kChannels];
+      V totals[kRows][kChannels];
       for (int row = 0; row < kRows; ++row) {
-        for (int k = 0; k < kChannels; ++k) { sums[row][k] = hn::Zero(d); }
+        for (int k = 0; k < kChannels; ++k) { totals[row][k] = hn::Zero(d); }
       }
       // Row i of neighbours is row i of y's weights and row i - 1 of y + 2's.
       for (int i = 0; i < across + kRows - 1; ++i) {
-        const int neighbour = y + 2 * i - reach;
-        if (neighbour < 0 || neighbour >= step.height) { continue; }
+        const int dy = step.OffsetAlong(i);
+        if (y + dy < 0 || y + dy >= step.height) { continue; }
         // dx = 2 j - reach is a shift by j - n + parity between half rows.
-        const T* const in = source + neighbour * source_row +
-                            first * step.stride + step.margin - step.offsets +
-                            step.parity + c;
+        const T* const in = source[dy * (step.channels + 1) + first] -
+                            step.offsets + step.parity + c;
         const T* row_weights[kRows];
         for (int row = 0; row < kRows; ++row) {
           row_weights[row] =
-              weights + row * weights_row + (i - row) * across * step.half + c;
+              weights[row * across * across + (i - row) * across] + c;
         }
         if (kRows == 2 && i == 0) {
           AddTaps<0, 1>(
-              d, row_weights, step.half, in, step.stride, across, sums);
+              d, row_weights, step.half, in, step.stride, across, totals);
         } else if (kRows == 2 && i == across) {
           AddTaps<kRows - 1, kRows>(
-              d, row_weights, step.half, in, step.stride, across, sums);
+              d, row_weights, step.half, in, step.stride, across, totals);
         } else {
           AddTaps<0, kRows>(
-              d, row_weights, step.half, in, step.stride, across, sums);
+              d, row_weights, step.half, in, step.stride, across, totals);
         }
       }
       for (int row = 0; row < kRows; ++row) {
         for (int k = 0; k < kChannels; ++k) {
-          hn::StoreU(sums[row][k], d,
-              out + 2 * row * out_row + (first + k) * step.half + c);
+          hn::StoreU(totals[row][k], d, sums[row * apart + first + k] + c);
         }
       }
     }
   });
 }
 
-/// The rows y that SumNeighbours takes together are y and y + 2.
-inline int RowGroups(int height) { return (height + 3) / 4 * 2; }
-inline int FirstRow(int group) { return group / 2 * 4 + group % 2; }
+/// What SumNeighbours takes at once: row y of image n and, if count is 2, row
+/// y + 2.
+struct RowGroup {
+  int n, y, count;
+};
 
-/**
- * Weighted sums over the neighbours of all updated pixels of row group y, into
- * out (H x (K + 1) x half). weights: room for 2 x (2n x 2n) x half.
- */
+/// The number of groups in an image: of four rows, 0 and 2 are one and 1 and 3.
+inline int RowGroups(int height) {
+  return height / 4 * 2 + std::min(height % 4, 2);
+}
+
+inline RowGroup RowGroupAt(const HalfStep& step, int index) {
+  const int groups = RowGroups(step.height), group = index % groups;
+  const int y = group / 2 * 4 + group % 2;
+  return {index / groups, y, y + 2 < step.height ? 2 : 1};
+}
+
+/// Half rows of scratch for the weights of a row of pixels.
+inline int NumWeights(const HalfStep& step) {
+  return step.across() * step.across();
+}
+
+/// Weighted sums over the neighbours of all updated pixels of a row group, as
+/// in SumNeighbours. weights: scratch for two rows.
 template <class D, typename T>
 HWY_INLINE void SumRowGroup(D d, const HalfStep& step, const T* source,
-    int channels, const T* similarities, int y, T* weights, T* out) {
-  const int out_row = (step.channels + 1) * step.half;
-  const int weights_row = 4 * step.offsets * step.offsets * step.half;
-  GatherWeights(d, step, similarities, y, weights);
-  if (y + 2 < step.height) {
-    GatherWeights(d, step, similarities, y + 2, weights + weights_row);
-    SumNeighbours<2>(
-        d, step, source, channels, weights, y, out + y * out_row, out_row);
+    int channels, const T* similarities, const RowGroup& group, Out<D> weights,
+    Out<D> sums, int apart) {
+  const T* const image =
+      MapRow(step, step.pairs(), similarities, group.n, 0).first;
+  for (int i = 0; i < group.count; ++i) {
+    GatherWeights(
+        d, step, image, group.y + 2 * i, weights.From(i * NumWeights(step)));
+  }
+  const Rows<const T> row =
+      MarginRow(step, source, group.n * step.height + group.y);
+  if (group.count == 2) {
+    SumNeighbours<2>(d, step, row, channels, group.y, weights, sums, apart);
   } else {
-    SumNeighbours<1>(
-        d, step, source, channels, weights, y, out + y * out_row, out_row);
+    SumNeighbours<1>(d, step, row, channels, group.y, weights, sums, apart);
   }
 }
 
-/// out = M' in for a K x K matrix M and K half rows; each sum is then passed
-/// through finish(channel, column, sum).
-template <class D, typename T, class Finish>
-HWY_INLINE void Multiply(D d, const T* matrix, int channels, int half,
-    const T* in, T* out, const Finish& finish) {
-  const int lanes = hn::Lanes(d);
-  ForEachChunk(channels, [&](auto size, int first) HWY_ATTR {
-    constexpr int kChannels = decltype(size)::value;
-    for (int c = 0; c < half; c += lanes) {
-      hn::Vec<D> sums[kChannels];
-      for (int k = 0; k < kChannels; ++k) { sums[k] = hn::Zero(d); }
-      for (int l = 0; l < channels; ++l) {
-        const auto x = hn::LoadU(d, in + l * half + c);
-#pragma GCC unroll 16
-        for (int k = 0; k < kChannels; ++k) {
-          sums[k] = hn::MulAdd(
-              hn::Set(d, matrix[l * channels + first + k]), x, sums[k]);
-        }
-      }
-      for (int k = 0; k < kChannels; ++k) {
-        hn::StoreU(
-            finish(first + k, c, sums[k]), d, out + (first + k) * half + c);
-      }
-    }
-  });
+// ---- Kernels
+
+inline bool IsParallel(const HalfStep& step) {
+  return step.num * step.height * step.width >= kMinParallelPixels;
 }
 
-/// out = A^-1 C in = U diag(lambda / (1 + S lambda)) U' in, K half rows each.
-template <class D, typename T>
-HWY_INLINE void Couple(D d, const Eigenbasis<T>& compatibility, int channels,
-    int half, const T* degree, const T* in, T* rotated, T* out) {
-  const auto one = hn::Set(d, T(1));
-  Multiply(d, compatibility.basis, channels, half, in, rotated,
-      [&](int k, int c, hn::Vec<D> sum) HWY_ATTR {
-        const auto lambda = hn::Set(d, compatibility.eigenvalues[k]);
-        return hn::Div(hn::Mul(sum, lambda),
-            hn::MulAdd(hn::LoadU(d, degree + c), lambda, one));
-      });
-  Multiply(d, compatibility.basis_transposed, channels, half, rotated, out,
-      [](int, int, hn::Vec<D> sum) HWY_ATTR { return sum; });
+/// The columns of a row that stay, and in channel K where there are some.
+template <class D>
+HWY_INLINE void KeepMeans(D d, const HalfStep& step, In<D> means, Out<D> kept) {
+  using T = hn::TFromD<D>;
+  const int parity = 1 - step.parity;
+  TakeColumns(d, step, parity, means, kept);
+  T* const inside = kept[step.channels];
+  const int count = ColumnsBefore(step.width, parity);
+  std::fill(inside, inside + count, T(1));
+  std::fill(inside + count, inside + step.half, T(0));
+  ClearMargins(step, kept);
 }
 
 template <typename T>
-void ForwardRows(const HalfStep& step, const Eigenbasis<T>& compatibility,
-    const T* means, const T* unary, const T* similarities, T* kept_means,
-    T* messages, T* top) {
+void Run(const Forward<T>& in) {
   const hn::ScalableTag<T> d;
-  const int lanes = hn::Lanes(d);
-  const int height = step.height, width = step.width, half = step.half;
-  const int channels = step.channels;
-  const int source_row = (channels + 1) * step.stride;
-  const int message_row = (channels + 1) * half;
-  const int weights_count = 8 * step.offsets * step.offsets * half;
-  const int pairs = 2 * step.offsets * step.offsets;
-#pragma omp parallel if (step.num * height * width >= kParallelPixels)
+  const HalfStep& step = in.step;
+  const int K = step.channels, height = step.height;
+#pragma omp parallel if (IsParallel(step))
   {
     const auto scratch =
-        hwy::AllocateAligned<T>(weights_count + 3 * channels * half);
-    T* const weights = scratch.get();
-    T* const unary_half = weights + weights_count;
-    T* const residual = unary_half + channels * half;
-    T* const rotated = residual + channels * half;
+        hwy::AllocateAligned<T>((2 * NumWeights(step) + 3 * K) * step.half);
+    const Rows<T> weights{scratch.get(), step.half};
+    const Rows<T> r = weights.From(2 * NumWeights(step));
+    const Rows<T> residual = r.From(K), rotated = r.From(2 * K);
+#pragma omp for schedule(static)
+    for (int row = 0; row < step.num * height; ++row) {
+      KeepMeans(d, step, MapRow(step, K, in.means, row / height, row % height),
+          MarginRow(step, in.kept_means, row));
+    }
+#pragma omp for schedule(static)
+    for (int i = 0; i < step.num * RowGroups(height); ++i) {
+      const RowGroup group = RowGroupAt(step, i);
+      const int n = group.n, first = n * height + group.y;
+      SumRowGroup(d, step, in.kept_means, K + 1, in.similarities, group,
+          weights, MessageRow(step, in.messages, first), 2 * (K + 1));
+      for (int row = first; row < first + 2 * group.count; row += 2) {
+        const int y = row - n * height;
+        const Rows<const T> m = MessageRow(step, in.messages, row);
+        const T* const S = m[K];
+        TakeColumns(d, step, step.parity, MapRow(step, K, in.unary, n, y), r);
+        SubtractScaled(d, step, m, S, r, residual);
+        Couple(d, step, in.compatibility, S, residual, rotated, residual);
+        AddRows(d, step, r, residual, r);  // Eq. (2a)
+        MergeColumns(d, step, step.parity, K, r,
+            MarginRow(step, in.kept_means, row), MapRow(step, K, in.top, n, y));
+      }
+    }
+  }
+}
+
+template <typename T>
+void Run(const BackwardUpdate<T>& in) {
+  const hn::ScalableTag<T> d;
+  const HalfStep& step = in.step;
+  const int K = step.channels, height = step.height, half = step.half;
+#pragma omp parallel if (IsParallel(step))
+  {
+    const auto scratch = hwy::AllocateAligned<T>((3 * K + 1) * half);
+    const Rows<T> g{scratch.get(), half}, mu = g.From(K);
+    const Rows<T> rotated = g.From(2 * K), zeros{g[3 * K], 0};
+    std::fill(zeros.first, zeros.first + half, T(0));
 #pragma omp for schedule(static)
     for (int row = 0; row < step.num * height; ++row) {
       const int n = row / height, y = row % height;
-      T* const kept = kept_means + row * source_row;
-      for (int k = 0; k <= channels; ++k) {
-        T* const out = kept + k * step.stride;
-        std::fill(out, out + step.margin, T(0));
-        if (k < channels) {
-          HalfRow(d, means + ((n * channels + k) * height + y) * width, width,
-              1 - step.parity, half, out + step.margin);
-        } else {
-          const int count = (width + step.parity) / 2;
-          std::fill(out + step.margin, out + step.margin + count, T(1));
-          std::fill(out + step.margin + count, out + step.margin + half, T(0));
-        }
-        std::fill(out + step.margin + half, out + step.stride, T(0));
-      }
-    }
-#pragma omp for schedule(static)
-    for (int row_group = 0; row_group < step.num * RowGroups(height);
-         ++row_group) {
-      const int n = row_group / RowGroups(height);
-      const int first = FirstRow(row_group % RowGroups(height));
-      if (first >= height) { continue; }
-      SumRowGroup(d, step, kept_means + n * height * source_row, channels + 1,
-          similarities + n * pairs * height * width, first, weights,
-          messages + n * height * message_row);
-      for (int y = first; y < std::min(first + 3, height); y += 2) {
-        const T* const message = messages + (n * height + y) * message_row;
-        const T* const degree = message + channels * half;
-        for (int k = 0; k < channels; ++k) {
-          T* const r = unary_half + k * half;
-          HalfRow(d, unary + ((n * channels + k) * height + y) * width, width,
-              step.parity, half, r);
-          for (int c = 0; c < half; c += lanes) {
-            hn::Store(
-                hn::NegMulAdd(hn::LoadU(d, degree + c), hn::Load(d, r + c),
-                    hn::LoadU(d, message + k * half + c)),
-                d, residual + k * half + c);
-          }
-        }
-        Couple(d, compatibility, channels, half, degree, residual, rotated,
-            residual);
-        for (int k = 0; k < channels; ++k) {
-          T* const r = unary_half + k * half;
-          for (int c = 0; c < half; c += lanes) {  // Eq. (2a)
-            hn::Store(hn::Add(hn::Load(d, r + c),
-                          hn::Load(d, residual + k * half + c)),
-                d, r + c);
-          }
-          const T* const kept = kept_means + (n * height + y) * source_row +
-                                k * step.stride + step.margin;
-          WholeRow(d, r, kept, width, step.parity,
-              top + ((n * channels + k) * height + y) * width);
-        }
+      const Rows<const T> m = MessageRow(step, in.messages, row);
+      const T* const S = m[K];
+      const Rows<T> h = MarginRow(step, in.weighted, row);
+      const Rows<T> q = ResidualRow(step, in.residuals, 0, row);
+      const Rows<T> difference = ResidualRow(step, in.residuals, 1, row);
+      TakeColumns(d, step, step.parity, MapRow(step, K, in.top_diff, n, y), g);
+      TakeColumns(d, step, step.parity, MapRow(step, K, in.top, n, y), mu);
+      Couple(d, step, in.compatibility, S, g, rotated, h);  // Eq. (2b)
+      SubtractScaled(d, step, g, S, h, q);
+      SubtractScaled(d, step, m, S, mu, difference);
+      NegativeProduct(d, step, h, mu, h[K]);
+      ClearMargins(step, h);
+      if (in.unary_diff) {
+        MergeColumns(d, step, step.parity, K, q, zeros,
+            MapRow(step, K, in.unary_diff, n, y));
       }
     }
   }
 }
 
 template <typename T>
-void BackwardUpdateRows(const HalfStep& step,
-    const Eigenbasis<T>& compatibility, const T* messages, const T* top,
-    const T* top_diff, T* weighted, T* residuals, T* unary_diff) {
+void Run(const BackwardMeans<T>& in) {
   const hn::ScalableTag<T> d;
-  const int lanes = hn::Lanes(d);
-  const int height = step.height, width = step.width, half = step.half;
-  const int channels = step.channels;
-  const int source_row = (channels + 1) * step.stride;
-  const int message_row = (channels + 1) * half;
-  const int plane = step.num * height * half;
-#pragma omp parallel if (step.num * height * width >= kParallelPixels)
-  {
-    const auto scratch = hwy::AllocateAligned<T>((4 * channels + 1) * half);
-    T* const gradient = scratch.get();
-    T* const rotated = gradient + channels * half;
-    T* const coupled = rotated + channels * half;
-    T* const mean = coupled + channels * half;
-    T* const zeros = mean + channels * half;
-    std::fill(zeros, zeros + half, T(0));
-#pragma omp for schedule(static)
-    for (int row = 0; row < step.num * height; ++row) {
-      const int n = row / height, y = row % height;
-      const T* const message = messages + row * message_row;
-      const T* const degree = message + channels * half;
-      for (int k = 0; k < channels; ++k) {
-        const int offset = ((n * channels + k) * height + y) * width;
-        HalfRow(d, top_diff + offset, width, step.parity, half,
-            gradient + k * half);
-        HalfRow(d, top + offset, width, step.parity, half, mean + k * half);
-      }
-      Couple(
-          d, compatibility, channels, half, degree, gradient, rotated, coupled);
-      T* const out = weighted + row * source_row;
-      for (int k = 0; k <= channels; ++k) {
-        T* const margins = out + k * step.stride;
-        std::fill(margins, margins + step.margin, T(0));
-        std::fill(margins + step.margin + half, margins + step.stride, T(0));
-      }
-      for (int c = 0; c < half; c += lanes) {
-        const auto s = hn::LoadU(d, degree + c);
-        auto dot = hn::Zero(d);  // h' mu'
-        for (int k = 0; k < channels; ++k) {
-          const auto h = hn::Load(d, coupled + k * half + c);
-          const auto mu = hn::Load(d, mean + k * half + c);
-          const auto q =  // Eq. (2b)
-              hn::NegMulAdd(s, h, hn::Load(d, gradient + k * half + c));
-          dot = hn::MulAdd(h, mu, dot);
-          hn::StoreU(h, d, out + k * step.stride + step.margin + c);
-          hn::Store(q, d, gradient + k * half + c);
-          T* const residual = residuals + k * plane + row * half + c;
-          hn::StoreU(q, d, residual);
-          hn::StoreU(hn::NegMulAdd(s, mu, hn::LoadU(d, message + k * half + c)),
-              d, residual + channels * plane);
-        }
-        hn::StoreU(
-            hn::Neg(dot), d, out + channels * step.stride + step.margin + c);
-      }
-      for (int k = 0; k < channels && unary_diff; ++k) {
-        WholeRow(d, gradient + k * half, zeros, width, step.parity,
-            unary_diff + ((n * channels + k) * height + y) * width);
-      }
-    }
-  }
-}
-
-template <typename T>
-void BackwardMeansRows(const HalfStep& step, const T* similarities,
-    const T* weighted, const T* top_diff, T* means_diff) {
-  const hn::ScalableTag<T> d;
-  const int lanes = hn::Lanes(d);
-  const HalfStep other = step.Other();  // h flows back to the kept columns
-  const int height = step.height, width = step.width, half = step.half;
-  const int channels = step.channels;
-  const int message_row = (channels + 1) * half;
-  const int weights_count = 8 * step.offsets * step.offsets * half;
-  const int pairs = 2 * step.offsets * step.offsets;
-#pragma omp parallel if (step.num * height * width >= kParallelPixels)
+  const HalfStep step = in.step.Other();  // h flows back to the kept columns
+  const int K = step.channels;
+#pragma omp parallel if (IsParallel(step))
   {
     const auto scratch =
-        hwy::AllocateAligned<T>(weights_count + 3 * message_row + 2 * half);
-    T* const weights = scratch.get();
-    T* const sums = weights + weights_count;  // rows y, unused, y + 2
-    T* const gradient = sums + 3 * message_row;
-    T* const zeros = gradient + half;
-    std::fill(zeros, zeros + half, T(0));
+        hwy::AllocateAligned<T>((2 * NumWeights(step) + 3 * K + 1) * step.half);
+    const Rows<T> weights{scratch.get(), step.half};
+    const Rows<T> sums = weights.From(2 * NumWeights(step));
+    const Rows<T> g = sums.From(2 * K), zeros{g[K], 0};
+    std::fill(zeros.first, zeros.first + step.half, T(0));
 #pragma omp for schedule(static)
-    for (int row_group = 0; row_group < step.num * RowGroups(height);
-         ++row_group) {
-      const int n = row_group / RowGroups(height);
-      const int first = FirstRow(row_group % RowGroups(height));
-      if (first >= height) { continue; }
-      SumRowGroup(d, other,
-          weighted + n * height * (channels + 1) * step.stride, channels,
-          similarities + n * pairs * height * width, first, weights,
-          sums - first * message_row);
-      for (int y = first; y < std::min(first + 3, height); y += 2) {
-        for (int k = 0; k < channels; ++k) {
-          const int offset = ((n * channels + k) * height + y) * width;
-          T* const sum = sums + (y - first) * message_row + k * half;
-          HalfRow(d, top_diff + offset, width, other.parity, half, gradient);
-          for (int c = 0; c < half; c += lanes) {
-            hn::Store(hn::Add(hn::Load(d, gradient + c), hn::Load(d, sum + c)),
-                d, sum + c);
-          }
-          WholeRow(d, sum, zeros, width, other.parity, means_diff + offset);
-        }
+    for (int i = 0; i < step.num * RowGroups(step.height); ++i) {
+      const RowGroup group = RowGroupAt(step, i);
+      SumRowGroup(
+          d, step, in.weighted, K, in.similarities, group, weights, sums, K);
+      for (int j = 0; j < group.count; ++j) {
+        const int n = group.n, y = group.y + 2 * j;
+        TakeColumns(
+            d, step, step.parity, MapRow(step, K, in.top_diff, n, y), g);
+        AddRows(d, step, g, sums.From(j * K), g);
+        MergeColumns(d, step, step.parity, K, g, zeros,
+            MapRow(step, K, in.means_diff, n, y));
       }
     }
   }
@@ -444,142 +476,107 @@ void BackwardMeansRows(const HalfStep& step, const T* similarities,
  * out[j][c] = sum over k <= K of upper[k][c] lower[k][c + j + shift], for the
  * half rows of the upper and the lower ends of the pairs of one dy.
  */
-template <class D, typename T>
-HWY_INLINE void PairProducts(D d, const HalfStep& step, const T* upper,
-    const T* lower, int shift, T* out) {
+template <class D>
+HWY_INLINE void PairProducts(D d, const HalfStep& step, In<D> upper,
+    In<D> lower, int shift, Out<D> out) {
   const int lanes = hn::Lanes(d);
-  ForEachChunk(2 * step.offsets, [&](auto size, int first) HWY_ATTR {
+  ForEachChunk(step.across(), [&](auto size, int first) HWY_ATTR {
     constexpr int kOffsets = decltype(size)::value;
     for (int c = 0; c < step.half; c += lanes) {
       hn::Vec<D> sums[kOffsets];
       for (int j = 0; j < kOffsets; ++j) { sums[j] = hn::Zero(d); }
       for (int k = 0; k <= step.channels; ++k) {
-        const auto x = hn::LoadU(d, upper + k * step.stride + step.margin + c);
-        const T* const neighbours =
-            lower + k * step.stride + step.margin + c + first + shift;
+        const auto x = hn::LoadU(d, upper[k] + c);
+        const auto* const neighbours = lower[k] + c + first + shift;
 #pragma GCC unroll 16
         for (int j = 0; j < kOffsets; ++j) {
           sums[j] = hn::MulAdd(x, hn::LoadU(d, neighbours + j), sums[j]);
         }
       }
       for (int j = 0; j < kOffsets; ++j) {
-        hn::StoreU(sums[j], d, out + (first + j) * step.half + c);
+        hn::StoreU(sums[j], d, out[first + j] + c);
       }
     }
   });
 }
 
 template <typename T>
-void BackwardSimilaritiesRows(const HalfStep& step, const T* kept_means,
-    const T* weighted, T* similarities_diff) {
+void Run(const BackwardSimilarities<T>& in) {
   const hn::ScalableTag<T> d;
-  const int height = step.height, width = step.width, half = step.half;
-  const int across = 2 * step.offsets;
-  const int source_row = (step.channels + 1) * step.stride;
-#pragma omp parallel if (step.num * height * width >= kParallelPixels)
+  const HalfStep& step = in.step;
+  const int height = step.height, across = step.across();
+#pragma omp parallel if (IsParallel(step))
   {
-    const auto scratch = hwy::AllocateAligned<T>(2 * across * half);
-    T* const updated_upper = scratch.get();
-    T* const kept_upper = updated_upper + across * half;
+    const auto scratch = hwy::AllocateAligned<T>(2 * across * step.half);
+    const Rows<T> updated_upper{scratch.get(), step.half};
+    const Rows<T> kept_upper = updated_upper.From(across);
 #pragma omp for schedule(static)
     for (int row = 0; row < step.num * height; ++row) {
       const int n = row / height, y = row % height;
-      for (int i = 0; i < step.offsets; ++i) {
-        const int lower = 2 * i + 1;  // dy
-        const bool inside = y + lower < height;
-        if (inside) {
-          // Channel K adds -h' mu' (in weighted) times 1 (in kept_means), or
-          // times 0 where there is no neighbour, as in all other channels.
-          PairProducts(d, step, weighted + row * source_row,
-              kept_means + (row + lower) * source_row,
-              step.parity - step.offsets, updated_upper);
-          PairProducts(d, step, kept_means + row * source_row,
-              weighted + (row + lower) * source_row,
-              1 - step.parity - step.offsets, kept_upper);
-        }
-        for (int j = 0; j < across; ++j) {
-          const int pair = i * across + j;
-          T* const out =
-              similarities_diff +
-              ((n * across * step.offsets + pair) * height + y) * width;
-          if (inside) {
-            WholeRow(d, updated_upper + j * half, kept_upper + j * half, width,
-                step.parity, out);
-          } else {
-            std::fill(out, out + width, T(0));
+      const Rows<const T> h = MarginRow(step, in.weighted, row);
+      const Rows<const T> mu = MarginRow(step, in.kept_means, row);
+      const Rows<T> similarities_diff =
+          MapRow(step, step.pairs(), in.similarities_diff, n, y);
+      for (int p = 0; p < step.pairs(); p += across) {
+        const int dy = step.OffsetOf(p).dy;
+        const Rows<T> out = similarities_diff.From(p);
+        if (y + dy >= height) {
+          for (int j = 0; j < across; ++j) {
+            std::fill(out[j], out[j] + step.width, T(0));
           }
+          continue;
         }
+        // Channel K adds -h' mu' (in weighted) times 1 (in kept_means), or
+        // times 0 where there is no neighbour, as in all other channels.
+        PairProducts(d, step, h, MarginRow(step, in.kept_means, row + dy),
+            step.parity - step.offsets, updated_upper);
+        PairProducts(d, step, mu, MarginRow(step, in.weighted, row + dy),
+            1 - step.parity - step.offsets, kept_upper);
+        MergeColumns(
+            d, step, step.parity, across, updated_upper, kept_upper, out);
       }
     }
   }
 }
 
 template <typename T>
-void BackwardCompatibilityRows(
-    const HalfStep& step, const T* residuals, T* compatibility_diff) {
+void Run(const BackwardCompatibility<T>& in) {
   const hn::ScalableTag<T> d;
-  const int lanes = hn::Lanes(d);
-  const int channels = step.channels;
+  const HalfStep& step = in.step;
+  const int lanes = hn::Lanes(d), K = step.channels;
   const int plane = step.num * step.height * step.half;
-#pragma omp parallel for schedule(static) if (plane >= kParallelPixels)
-  for (int k = 0; k < channels; ++k) {
-    const T* const q = residuals + k * plane;
-    ForEachChunk(channels, [&](auto size, int first) HWY_ATTR {
+  const Rows<const T> q = ResidualRow(step, in.residuals, 0, 0);
+  const Rows<const T> difference = ResidualRow(step, in.residuals, 1, 0);
+  const Rows<T> G{in.compatibility_diff, K};
+#pragma omp parallel for schedule(static) if (plane >= kMinParallelPixels)
+  for (int k = 0; k < K; ++k) {
+    ForEachChunk(K, [&](auto size, int first) HWY_ATTR {
       constexpr int kChannels = decltype(size)::value;
       hn::Vec<decltype(d)> sums[kChannels];
       for (int l = 0; l < kChannels; ++l) { sums[l] = hn::Zero(d); }
-      const T* const messages = residuals + (channels + first) * plane;
       for (int c = 0; c < plane; c += lanes) {
-        const auto x = hn::LoadU(d, q + c);
+        const auto x = hn::LoadU(d, q[k] + c);
 #pragma GCC unroll 16
         for (int l = 0; l < kChannels; ++l) {
           sums[l] =
-              hn::MulAdd(x, hn::LoadU(d, messages + l * plane + c), sums[l]);
+              hn::MulAdd(x, hn::LoadU(d, difference[first + l] + c), sums[l]);
         }
       }
       for (int l = 0; l < kChannels; ++l) {
-        compatibility_diff[k * channels + first + l] =
-            hn::GetLane(hn::SumOfLanes(d, sums[l]));
+        G[k][first + l] = hn::GetLane(hn::SumOfLanes(d, sums[l]));
       }
     });
   }
-  for (int k = 0; k < channels; ++k) {
-    for (int l = 0; l < k; ++l) {
-      T& lower = compatibility_diff[k * channels + l];
-      T& upper = compatibility_diff[l * channels + k];
-      lower = upper = (lower + upper) / 2;
-    }
+  for (int k = 0; k < K; ++k) {
+    for (int l = 0; l < k; ++l) { G[k][l] = G[l][k] = (G[k][l] + G[l][k]) / 2; }
   }
 }
 
-#define GMF_KERNELS(Suffix, T)                                                 \
-  void Forward##Suffix(const HalfStep& step,                                   \
-      const Eigenbasis<T>& compatibility, const T* means, const T* unary,      \
-      const T* similarities, T* kept_means, T* messages, T* top) {             \
-    ForwardRows(step, compatibility, means, unary, similarities, kept_means,   \
-        messages, top);                                                        \
-  }                                                                            \
-  void BackwardUpdate##Suffix(const HalfStep& step,                            \
-      const Eigenbasis<T>& compatibility, const T* messages, const T* top,     \
-      const T* top_diff, T* weighted, T* residuals, T* unary_diff) {           \
-    BackwardUpdateRows(step, compatibility, messages, top, top_diff, weighted, \
-        residuals, unary_diff);                                                \
-  }                                                                            \
-  void BackwardMeans##Suffix(const HalfStep& step, const T* similarities,      \
-      const T* weighted, const T* top_diff, T* means_diff) {                   \
-    BackwardMeansRows(step, similarities, weighted, top_diff, means_diff);     \
-  }                                                                            \
-  void BackwardSimilarities##Suffix(const HalfStep& step, const T* kept_means, \
-      const T* weighted, T* similarities_diff) {                               \
-    BackwardSimilaritiesRows(step, kept_means, weighted, similarities_diff);   \
-  }                                                                            \
-  void BackwardCompatibility##Suffix(                                          \
-      const HalfStep& step, const T* residuals, T* compatibility_diff) {       \
-    BackwardCompatibilityRows(step, residuals, compatibility_diff);            \
-  }
-GMF_KERNELS(Float, float)
-GMF_KERNELS(Double, double)
-#undef GMF_KERNELS
+COMPILE_KERNEL(Forward)
+COMPILE_KERNEL(BackwardUpdate)
+COMPILE_KERNEL(BackwardMeans)
+COMPILE_KERNEL(BackwardSimilarities)
+COMPILE_KERNEL(BackwardCompatibility)
 
 }  // namespace HWY_NAMESPACE
 }  // namespace gmf
@@ -592,12 +589,10 @@ namespace gmf {
 
 HalfStep::HalfStep(
     int num, int channels, int height, int width, int parity, int window)
-    : num(num),
+    : PairGrid(height, width, window),
+      num(num),
       channels(channels),
-      height(height),
-      width(width),
       parity(parity),
-      offsets(OddOffsets(window)),
       half(WholeVectors((width + 1) / 2)),
       margin(offsets),
       stride(half + 2 * margin) {}
@@ -608,55 +603,11 @@ HalfStep HalfStep::Other() const {
   return other;
 }
 
-HWY_EXPORT(ForwardFloat);
-HWY_EXPORT(ForwardDouble);
-HWY_EXPORT(BackwardUpdateFloat);
-HWY_EXPORT(BackwardUpdateDouble);
-HWY_EXPORT(BackwardMeansFloat);
-HWY_EXPORT(BackwardMeansDouble);
-HWY_EXPORT(BackwardSimilaritiesFloat);
-HWY_EXPORT(BackwardSimilaritiesDouble);
-HWY_EXPORT(BackwardCompatibilityFloat);
-HWY_EXPORT(BackwardCompatibilityDouble);
-
-#define GMF_DISPATCH(Suffix, T)                                             \
-  template <>                                                               \
-  void Forward(const HalfStep& step, const Eigenbasis<T>& compatibility,    \
-      const T* means, const T* unary, const T* similarities, T* kept_means, \
-      T* messages, T* top) {                                                \
-    HWY_DYNAMIC_DISPATCH(Forward##Suffix)                                   \
-    (step, compatibility, means, unary, similarities, kept_means, messages, \
-        top);                                                               \
-  }                                                                         \
-  template <>                                                               \
-  void BackwardUpdate(const HalfStep& step,                                 \
-      const Eigenbasis<T>& compatibility, const T* messages, const T* top,  \
-      const T* top_diff, T* weighted, T* residuals, T* unary_diff) {        \
-    HWY_DYNAMIC_DISPATCH(BackwardUpdate##Suffix)                            \
-    (step, compatibility, messages, top, top_diff, weighted, residuals,     \
-        unary_diff);                                                        \
-  }                                                                         \
-  template <>                                                               \
-  void BackwardMeans(const HalfStep& step, const T* similarities,           \
-      const T* weighted, const T* top_diff, T* means_diff) {                \
-    HWY_DYNAMIC_DISPATCH(BackwardMeans##Suffix)                             \
-    (step, similarities, weighted, top_diff, means_diff);                   \
-  }                                                                         \
-  template <>                                                               \
-  void BackwardSimilarities(const HalfStep& step, const T* kept_means,      \
-      const T* weighted, T* similarities_diff) {                            \
-    HWY_DYNAMIC_DISPATCH(BackwardSimilarities##Suffix)                      \
-    (step, kept_means, weighted, similarities_diff);                        \
-  }                                                                         \
-  template <>                                                               \
-  void BackwardCompatibility(                                               \
-      const HalfStep& step, const T* residuals, T* compatibility_diff) {    \
-    HWY_DYNAMIC_DISPATCH(BackwardCompatibility##Suffix)                     \
-    (step, residuals, compatibility_diff);                                  \
-  }
-GMF_DISPATCH(Float, float)
-GMF_DISPATCH(Double, double)
-#undef GMF_DISPATCH
+DISPATCH_KERNEL(Forward)
+DISPATCH_KERNEL(BackwardUpdate)
+DISPATCH_KERNEL(BackwardMeans)
+DISPATCH_KERNEL(BackwardSimilarities)
+DISPATCH_KERNEL(BackwardCompatibility)
 
 }  // namespace gmf
 }  // namespace caffe

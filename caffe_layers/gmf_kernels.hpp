@@ -1,6 +1,8 @@
 #ifndef GMF_KERNELS_HPP_
 #define GMF_KERNELS_HPP_
 
+#include "neighbourhood.hpp"
+
 namespace caffe {
 namespace gmf {
 
@@ -12,21 +14,21 @@ namespace gmf {
  *   - kept means, weighted: N x H x (K + 1) x stride; column c of the half row
  *     is at margin + c, with zeros on both sides
  *   - messages: N x H x (K + 1) x half, for the updated columns
+ *   - residuals: 2 x K x N x H x half, for the updated columns
  * Channel K of the kept means is 1 inside the image, so that channel K of the
  * messages is the degree S.
  */
-struct HalfStep {
+struct HalfStep : PairGrid {
   HalfStep(
       int num, int channels, int height, int width, int parity, int window);
   /// The half step that updates the other columns.
   HalfStep Other() const;
 
-  int num, channels, height, width;
-  int parity;   // of the updated columns
-  int offsets;  // odd numbers up to window / 2: n of neighbourhood.hpp
-  int half;     // length of a half row, a multiple of the longest vector
-  int margin;   // columns before and after it
-  int stride;   // half + 2 * margin
+  int num, channels;
+  int parity;  // of the updated columns
+  int half;    // length of a half row, a multiple of the longest vector
+  int margin;  // columns before and after it
+  int stride;  // half + 2 * margin
 };
 
 /// C = U diag(lambda) U', K x K each, row-major; U has eigenvectors in columns.
@@ -37,37 +39,54 @@ struct Eigenbasis {
   const Dtype* eigenvalues;
 };
 
-/// Eq. (2a). Fills kept_means and messages, which Backward reads.
+/// Eq. (2a). Fills kept_means and messages, which the gradients need.
 template <typename Dtype>
-void Forward(const HalfStep& step, const Eigenbasis<Dtype>& compatibility,
-    const Dtype* means, const Dtype* unary, const Dtype* similarities,
-    Dtype* kept_means, Dtype* messages, Dtype* top);
+struct Forward {
+  HalfStep step;
+  Eigenbasis<Dtype> compatibility;
+  const Dtype *means, *unary, *similarities;
+  Dtype *kept_means, *messages, *top;
+  void Run() const;
+};
 
-/**
- * @brief Eq. (2b): h of the updated pixels into weighted (channel K is
- * -h' mu'), q and m - S mu' into residuals (2 x K x N x H x half), and, unless
- * it is null, the gradient of the unary.
- */
+/// Eq. (2b): h of the updated pixels into weighted (channel K is -h' mu'), q
+/// and m - S mu' into residuals, and, unless it is null, the gradient of the
+/// unary.
 template <typename Dtype>
-void BackwardUpdate(const HalfStep& step,
-    const Eigenbasis<Dtype>& compatibility, const Dtype* messages,
-    const Dtype* top, const Dtype* top_diff, Dtype* weighted, Dtype* residuals,
-    Dtype* unary_diff);
+struct BackwardUpdate {
+  HalfStep step;
+  Eigenbasis<Dtype> compatibility;
+  const Dtype *messages, *top, *top_diff;
+  Dtype *weighted, *residuals, *unary_diff;
+  void Run() const;
+};
 
 /// The gradient of the means, from h in weighted.
 template <typename Dtype>
-void BackwardMeans(const HalfStep& step, const Dtype* similarities,
-    const Dtype* weighted, const Dtype* top_diff, Dtype* means_diff);
+struct BackwardMeans {
+  HalfStep step;
+  const Dtype *similarities, *weighted, *top_diff;
+  Dtype* means_diff;
+  void Run() const;
+};
 
 /// The gradient of the similarities, from h in weighted.
 template <typename Dtype>
-void BackwardSimilarities(const HalfStep& step, const Dtype* kept_means,
-    const Dtype* weighted, Dtype* similarities_diff);
+struct BackwardSimilarities {
+  HalfStep step;
+  const Dtype *kept_means, *weighted;
+  Dtype* similarities_diff;
+  void Run() const;
+};
 
 /// The gradient of C, (G + G') / 2, from q and m - S mu' in residuals.
 template <typename Dtype>
-void BackwardCompatibility(
-    const HalfStep& step, const Dtype* residuals, Dtype* compatibility_diff);
+struct BackwardCompatibility {
+  HalfStep step;
+  const Dtype* residuals;
+  Dtype* compatibility_diff;
+  void Run() const;
+};
 
 }  // namespace gmf
 }  // namespace caffe

@@ -15,9 +15,16 @@ namespace caffe {
 template <typename Dtype>
 void GMFLayer<Dtype>::LayerSetUp(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  window_ = this->layer_param_.gmf_param().window();
-  CheckWindow(this->layer_param_.name(), "gmf_param", window_);
+  const GMFParameter& param = this->layer_param_.gmf_param();
+  CheckWindow(this->layer_param_.name(), "gmf_param", param.window());
+  window_ = param.window();
   has_basis_ = false;
+}
+
+template <typename Dtype>
+gmf::HalfStep GMFLayer<Dtype>::StepFor(const Blob<Dtype>& means) const {
+  return gmf::HalfStep(means.num(), means.channels(), means.height(),
+      means.width(), parity_, window_);
 }
 
 template <typename Dtype>
@@ -53,8 +60,7 @@ void GMFLayer<Dtype>::Reshape(
         << ", expected a top of its own. Give the top another name.";
   }
   top[0]->ReshapeLike(means);
-  const gmf::HalfStep step(
-      means.num(), classes, means.height(), means.width(), parity_, window_);
+  const gmf::HalfStep step = StepFor(means);
   kept_means_.Reshape(step.num, step.height, classes + 1, step.stride);
   messages_.Reshape(step.num, step.height, classes + 1, step.half);
   weighted_.ReshapeLike(kept_means_);
@@ -144,38 +150,38 @@ template <typename Dtype>
 void GMFLayer<Dtype>::Forward_cpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   Diagonalise(*bottom[3]);
-  const gmf::HalfStep step(bottom[0]->num(), bottom[0]->channels(),
-      bottom[0]->height(), bottom[0]->width(), parity_, window_);
-  const gmf::Eigenbasis<Dtype> compatibility = {
-      basis_.data(), basis_transposed_.data(), eigenvalues_.data()};
-  gmf::Forward(step, compatibility, bottom[0]->cpu_data(),
-      bottom[1]->cpu_data(), bottom[2]->cpu_data(),
+  gmf::Forward<Dtype>{StepFor(*bottom[0]),
+      {basis_.data(), basis_transposed_.data(), eigenvalues_.data()},
+      bottom[0]->cpu_data(), bottom[1]->cpu_data(), bottom[2]->cpu_data(),
       kept_means_.mutable_cpu_data(), messages_.mutable_cpu_data(),
-      top[0]->mutable_cpu_data());
+      top[0]->mutable_cpu_data()}
+      .Run();
 }
 
 template <typename Dtype>
 void GMFLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
-  const gmf::HalfStep step(bottom[0]->num(), bottom[0]->channels(),
-      bottom[0]->height(), bottom[0]->width(), parity_, window_);
-  const gmf::Eigenbasis<Dtype> compatibility = {
-      basis_.data(), basis_transposed_.data(), eigenvalues_.data()};
-  gmf::BackwardUpdate(step, compatibility, messages_.cpu_data(),
-      top[0]->cpu_data(), top[0]->cpu_diff(), weighted_.mutable_cpu_data(),
-      residuals_.mutable_cpu_data(),
-      propagate_down[1] ? bottom[1]->mutable_cpu_diff() : NULL);
+  const gmf::HalfStep step = StepFor(*bottom[0]);
+  gmf::BackwardUpdate<Dtype>{step,
+      {basis_.data(), basis_transposed_.data(), eigenvalues_.data()},
+      messages_.cpu_data(), top[0]->cpu_data(), top[0]->cpu_diff(),
+      weighted_.mutable_cpu_data(), residuals_.mutable_cpu_data(),
+      propagate_down[1] ? bottom[1]->mutable_cpu_diff() : NULL}
+      .Run();
   if (propagate_down[0]) {
-    gmf::BackwardMeans(step, bottom[2]->cpu_data(), weighted_.cpu_data(),
-        top[0]->cpu_diff(), bottom[0]->mutable_cpu_diff());
+    gmf::BackwardMeans<Dtype>{step, bottom[2]->cpu_data(), weighted_.cpu_data(),
+        top[0]->cpu_diff(), bottom[0]->mutable_cpu_diff()}
+        .Run();
   }
   if (propagate_down[2]) {
-    gmf::BackwardSimilarities(step, kept_means_.cpu_data(),
-        weighted_.cpu_data(), bottom[2]->mutable_cpu_diff());
+    gmf::BackwardSimilarities<Dtype>{step, kept_means_.cpu_data(),
+        weighted_.cpu_data(), bottom[2]->mutable_cpu_diff()}
+        .Run();
   }
   if (propagate_down[3]) {
-    gmf::BackwardCompatibility(
-        step, residuals_.cpu_data(), bottom[3]->mutable_cpu_diff());
+    gmf::BackwardCompatibility<Dtype>{
+        step, residuals_.cpu_data(), bottom[3]->mutable_cpu_diff()}
+        .Run();
   }
 }
 

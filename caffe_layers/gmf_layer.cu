@@ -14,8 +14,15 @@ namespace caffe {
 /// What a kernel needs to know of a half step. The updated columns of parity
 /// lie side by side in arrays of K x pixels, pixels = N x H x half, so that C
 /// works on all of them in one matrix product.
-struct GridOfHalf {
-  int channels, height, width, offsets;
+struct GridOfHalf : PairGrid {
+  GridOfHalf(const gmf::HalfStep& step, const int half)
+      : PairGrid(step),
+        channels(step.channels),
+        parity(step.parity),
+        half(half),
+        pixels(step.num * step.height * half) {}
+
+  int channels;
   int parity;  // of the updated columns
   int half;    // how many of them there are
   int pixels;  // N x H x half
@@ -192,39 +199,37 @@ __global__ void FindEigenbasis(const int classes, const bool has_basis,
 
 // ---- Eq. (2a)
 
-// A thread for each updated pixel and kChunk channels gathers the messages of
-// its neighbours; threads side by side read similarities and means side by
-// side, two columns apart. 2 S K flops a pixel, and from memory each s and mu
-// once; as each mean is read P times, the caches decide.
+// A thread for each updated pixel and kThreadChannels channels gathers the
+// messages of its neighbours; threads side by side read similarities and means
+// side by side, two columns apart. 2 S K flops a pixel, and from memory each s
+// and mu once; as each mean is read P times, the caches decide.
 template <typename Dtype>
 __global__ void GatherResiduals(const int count, const GridOfHalf grid,
     const Dtype* means, const Dtype* unary, const Dtype* similarities,
     Dtype* degrees, Dtype* residuals) {
   const int plane = grid.height * grid.width;
-  const int pairs = 2 * grid.offsets * grid.offsets;
   CUDA_KERNEL_LOOP(index, count) {
     const int pixel = index % grid.pixels;
-    const int first = index / grid.pixels * kChunk;
-    const int size = min(kChunk, grid.channels - first);
+    const int first = index / grid.pixels * kThreadChannels;
+    const int size = min(kThreadChannels, grid.channels - first);
     const int x = 2 * (pixel % grid.half) + grid.parity;
     const int y = pixel / grid.half % grid.height;
     const int n = pixel / grid.half / grid.height;
     const int from = (n * grid.channels + first) * plane;
-    Dtype S = 0, m[kChunk];
+    Dtype S = 0, m[kThreadChannels];
 #pragma unroll
-    for (int k = 0; k < kChunk; ++k) { m[k] = 0; }
-    ForEachNeighbour(y, x, grid.height, grid.width, grid.offsets,
-        [&](int entry, int y_j, int x_j) {
-          const Dtype s = similarities[n * pairs * plane + entry];
-          const int j = from + y_j * grid.width + x_j;
-          S += s;
+    for (int k = 0; k < kThreadChannels; ++k) { m[k] = 0; }
+    ForEachNeighbour(y, x, grid, [&](int entry, int y_j, int x_j) {
+      const Dtype s = similarities[n * grid.pairs() * plane + entry];
+      const int j = from + y_j * grid.width + x_j;
+      S += s;
 #pragma unroll
-          for (int k = 0; k < kChunk; ++k) {
-            if (k < size) { m[k] += s * means[j + k * plane]; }
-          }
-        });
+      for (int k = 0; k < kThreadChannels; ++k) {
+        if (k < size) { m[k] += s * means[j + k * plane]; }
+      }
+    });
 #pragma unroll
-    for (int k = 0; k < kChunk; ++k) {
+    for (int k = 0; k < kThreadChannels; ++k) {
       if (k < size) {
         const Dtype r = unary[from + k * plane + y * grid.width + x];
         residuals[(first + k) * grid.pixels + pixel] = m[k] - S * r;
@@ -299,23 +304,22 @@ __global__ void GradientFactors(const int count, const GridOfHalf grid,
   }
 }
 
-// A thread for two columns side by side, one of each parity, and kChunk
-// channels: it gathers h of the kept pixel's neighbours, and clears the updated
-// one.
+// A thread for two columns side by side, one of each parity, and
+// kThreadChannels channels: it gathers h of the kept pixel's neighbours, and
+// clears the updated one.
 template <typename Dtype>
 __global__ void MeansBackward(const int count, const GridOfHalf grid,
     const Dtype* similarities, const Dtype* h, const Dtype* top_diff,
     Dtype* means_diff) {
   const int plane = grid.height * grid.width;
-  const int pairs = 2 * grid.offsets * grid.offsets;
   const int twos = (grid.width + 1) / 2;
-  const int chunks = (grid.channels + kChunk - 1) / kChunk;
+  const int groups = ChannelGroups(grid.channels);
   CUDA_KERNEL_LOOP(index, count) {
     const int begin = 2 * (index % twos);
     const int y = index / twos % grid.height;
-    const int first = index / twos / grid.height % chunks * kChunk;
-    const int n = index / twos / grid.height / chunks;
-    const int size = min(kChunk, grid.channels - first);
+    const int first = index / twos / grid.height % groups * kThreadChannels;
+    const int n = index / twos / grid.height / groups;
+    const int size = min(kThreadChannels, grid.channels - first);
     const int to = (n * grid.channels + first) * plane + y * grid.width;
     const int updated = begin + grid.parity, kept = begin + 1 - grid.parity;
     if (updated < grid.width) {
@@ -324,21 +328,20 @@ __global__ void MeansBackward(const int count, const GridOfHalf grid,
       }
     }
     if (kept >= grid.width) { continue; }
-    Dtype sum[kChunk];
+    Dtype sum[kThreadChannels];
 #pragma unroll
-    for (int k = 0; k < kChunk; ++k) { sum[k] = 0; }
-    ForEachNeighbour(y, kept, grid.height, grid.width, grid.offsets,
-        [&](int entry, int y_i, int x_i) {
-          const Dtype s = similarities[n * pairs * plane + entry];
-          const int i = first * grid.pixels +
-                        (n * grid.height + y_i) * grid.half + x_i / 2;
+    for (int k = 0; k < kThreadChannels; ++k) { sum[k] = 0; }
+    ForEachNeighbour(y, kept, grid, [&](int entry, int y_i, int x_i) {
+      const Dtype s = similarities[n * grid.pairs() * plane + entry];
+      const int i =
+          first * grid.pixels + (n * grid.height + y_i) * grid.half + x_i / 2;
 #pragma unroll
-          for (int k = 0; k < kChunk; ++k) {
-            if (k < size) { sum[k] += s * h[i + k * grid.pixels]; }
-          }
-        });
+      for (int k = 0; k < kThreadChannels; ++k) {
+        if (k < size) { sum[k] += s * h[i + k * grid.pixels]; }
+      }
+    });
 #pragma unroll
-    for (int k = 0; k < kChunk; ++k) {
+    for (int k = 0; k < kThreadChannels; ++k) {
       if (k < size) {
         const int j = to + k * plane + kept;
         means_diff[j] = top_diff[j] + sum[k];
@@ -352,20 +355,18 @@ __global__ void MeansBackward(const int count, const GridOfHalf grid,
 template <typename Dtype>
 __global__ void SimilaritiesBackward(const int count, const GridOfHalf grid,
     const Dtype* h, const Dtype* top, Dtype* similarities_diff) {
-  const int plane = grid.height * grid.width, across = 2 * grid.offsets;
+  const int plane = grid.height * grid.width;
   CUDA_KERNEL_LOOP(index, count) {
-    const int x = index % grid.width, y = index / grid.width % grid.height;
-    const int row = index / plane / across;  // of pairs: n * offsets + dy / 2
-    const int n = row / grid.offsets;
-    const int x_2 = x + 2 * (index / plane % across) - across + 1;
-    const int y_2 = y + 2 * (row % grid.offsets) + 1;
+    const PixelPair pair = grid.PairOf(index);
     Dtype sum = 0;
-    if (y_2 < grid.height && x_2 >= 0 && x_2 < grid.width) {
-      const bool is_upper = x % 2 == grid.parity;
-      const int x_i = is_upper ? x : x_2, y_i = is_upper ? y : y_2;
-      const int x_j = is_upper ? x_2 : x, y_j = is_upper ? y_2 : y;
-      const Dtype* h_i = h + (n * grid.height + y_i) * grid.half + x_i / 2;
-      const Dtype* map = top + n * grid.channels * plane;
+    if (grid.Contains(pair.lower_y, pair.lower_x)) {
+      const bool is_upper = pair.x % 2 == grid.parity;
+      const int x_i = is_upper ? pair.x : pair.lower_x;
+      const int y_i = is_upper ? pair.y : pair.lower_y;
+      const int x_j = is_upper ? pair.lower_x : pair.x;
+      const int y_j = is_upper ? pair.lower_y : pair.y;
+      const Dtype* h_i = h + (pair.n * grid.height + y_i) * grid.half + x_i / 2;
+      const Dtype* map = top + pair.n * grid.channels * plane;
       const int i = y_i * grid.width + x_i, j = y_j * grid.width + x_j;
       for (int k = 0; k < grid.channels; ++k) {
         sum += h_i[k * grid.pixels] * (map[k * plane + j] - map[k * plane + i]);
@@ -382,13 +383,6 @@ __global__ void Symmetrise(
     C_diff[index] =
         (G[index] + G[index % classes * classes + index / classes]) / 2;
   }
-}
-
-template <typename Dtype>
-static GridOfHalf MakeGrid(const Blob<Dtype>& means, const Blob<Dtype>& degrees,
-    int window, int parity) {
-  return {means.channels(), means.height(), means.width(), OddOffsets(window),
-      parity, degrees.shape(2), degrees.count()};
 }
 
 template <typename Dtype>
@@ -409,8 +403,7 @@ template <typename Dtype>
 void GMFLayer<Dtype>::Forward_gpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   CheckReport();
-  const GridOfHalf grid =
-      MakeGrid<Dtype>(*bottom[0], degrees_, window_, parity_);
+  const GridOfHalf grid(StepFor(*bottom[0]), degrees_.shape(2));
   FindEigenbasis<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<1, JacobiThreads(grid.channels)>>>(grid.channels, has_basis_,
           std::numeric_limits<Dtype>::epsilon(), bottom[3]->gpu_data(),
@@ -427,7 +420,7 @@ void GMFLayer<Dtype>::Forward_gpu(
         top[0]->count(), bottom[0]->gpu_data(), top[0]->mutable_gpu_data());
     return;
   }
-  const int num_gathered = Chunks(grid.channels) * grid.pixels;
+  const int num_gathered = ChannelGroups(grid.channels) * grid.pixels;
   GatherResiduals<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<PixelBlocks(num_gathered), kPixelThreads>>>(num_gathered, grid,
           bottom[0]->gpu_data(), bottom[1]->gpu_data(), bottom[2]->gpu_data(),
@@ -446,8 +439,7 @@ template <typename Dtype>
 void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
   CheckReport();
-  const GridOfHalf grid =
-      MakeGrid<Dtype>(*bottom[0], degrees_, window_, parity_);
+  const GridOfHalf grid(StepFor(*bottom[0]), degrees_.shape(2));
   if (grid.pixels == 0) {
     if (propagate_down[0]) {
       caffe_copy(
@@ -477,7 +469,7 @@ void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   if (propagate_down[0]) {
     const int twos = (grid.width + 1) / 2;
     const int count =
-        bottom[0]->num() * Chunks(grid.channels) * grid.height * twos;
+        bottom[0]->num() * ChannelGroups(grid.channels) * grid.height * twos;
     MeansBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<PixelBlocks(count), kPixelThreads>>>(count, grid,
             bottom[2]->gpu_data(), h.gpu_data(), top[0]->gpu_diff(),

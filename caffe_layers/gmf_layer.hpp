@@ -7,6 +7,8 @@
 #include "caffe/layer.hpp"
 #include "caffe/proto/caffe.pb.h"
 
+#include "gmf_kernels.hpp"
+
 namespace caffe {
 
 /**
@@ -44,7 +46,7 @@ namespace caffe {
  *   -# @f$ (K \times K) @f$ compatibility C, positive semidefinite
  * @param top (length 1)
  *   -# @f$ (N \times K \times H \times W) @f$ means mu' (not in place)
- * gmf_param: window, in grid cells, odd, at least 3, default 23.
+ * gmf_param: window, in grid cells, odd, 3 to 1023, default 23.
  */
 template <typename Dtype>
 class GMFLayer : public Layer<Dtype> {
@@ -52,24 +54,28 @@ class GMFLayer : public Layer<Dtype> {
   /// @param parity 0 to update the even columns, 1 to update the odd ones
   GMFLayer(const LayerParameter& param, int parity)
       : Layer<Dtype>(param), parity_(parity) {}
-  virtual void LayerSetUp(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void Reshape(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual inline int ExactNumBottomBlobs() const { return 4; }
-  virtual inline int ExactNumTopBlobs() const { return 1; }
+  void LayerSetUp(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Reshape(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+
+  int ExactNumBottomBlobs() const override { return 4; }
+  int ExactNumTopBlobs() const override { return 1; }
 
  protected:
-  virtual void Forward_cpu(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void Backward_cpu(const vector<Blob<Dtype>*>& top,
-      const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom);
-  virtual void Forward_gpu(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void Backward_gpu(const vector<Blob<Dtype>*>& top,
-      const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom);
+  void Forward_cpu(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Backward_cpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom) override;
+  void Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Backward_gpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom) override;
 
  private:
+  gmf::HalfStep StepFor(const Blob<Dtype>& means) const;
   /// Brings basis_, basis_transposed_ and eigenvalues_ up to date with C.
   void Diagonalise(const Blob<Dtype>& compatibility);
   /// Stops, because C holds a value that is not finite at (k, l).
@@ -109,7 +115,7 @@ class GMFEvenLayer : public GMFLayer<Dtype> {
  public:
   explicit GMFEvenLayer(const LayerParameter& param)
       : GMFLayer<Dtype>(param, 0) {}
-  virtual inline const char* type() const { return "GMFEven"; }
+  const char* type() const override { return "GMFEven"; }
 };
 
 /// @brief The half step for columns 1, 3, 5, ...
@@ -118,7 +124,7 @@ class GMFOddLayer : public GMFLayer<Dtype> {
  public:
   explicit GMFOddLayer(const LayerParameter& param)
       : GMFLayer<Dtype>(param, 1) {}
-  virtual inline const char* type() const { return "GMFOdd"; }
+  const char* type() const override { return "GMFOdd"; }
 };
 
 }  // namespace caffe

@@ -6,11 +6,9 @@
 #include "caffe/util/math_functions.hpp"
 
 #include "interp_layer.hpp"
+#include "parallel.hpp"
 
 namespace caffe {
-
-// Below this many pixels, starting threads costs more than they save.
-const int kMinParallelCount = 1 << 14;
 
 template <typename Dtype>
 void InterpLayer<Dtype>::LayerSetUp(

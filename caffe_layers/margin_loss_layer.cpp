@@ -6,13 +6,12 @@
 
 #include "labels.hpp"
 #include "margin_loss_layer.hpp"
+#include "parallel.hpp"
 
 namespace caffe {
 
 // Pixels that one thread handles at a time. Their running maxima stay in L1.
 const int kBlock = 512;
-// Below this many scores, starting threads costs more than they save.
-const int kMinParallelCount = 1 << 14;
 
 template <typename Dtype>
 void MarginLossLayer<Dtype>::LayerSetUp(

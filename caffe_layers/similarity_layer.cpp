@@ -9,8 +9,16 @@ namespace caffe {
 template <typename Dtype>
 void SimilarityLayer<Dtype>::LayerSetUp(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  window_ = this->layer_param_.similarity_param().window();
-  CheckWindow(this->layer_param_.name(), "similarity_param", window_);
+  const SimilarityParameter& param = this->layer_param_.similarity_param();
+  CheckWindow(this->layer_param_.name(), "similarity_param", param.window());
+  window_ = param.window();
+}
+
+template <typename Dtype>
+similarity::Sizes SimilarityLayer<Dtype>::SizesFor(
+    const Blob<Dtype>& features) const {
+  return similarity::Sizes(features.num(), features.channels(),
+      features.height(), features.width(), window_);
 }
 
 template <typename Dtype>
@@ -20,29 +28,26 @@ void SimilarityLayer<Dtype>::Reshape(
   CHECK_EQ(features.num_axes(), 4)
       << "Layer " << this->layer_param_.name() << ": the features have shape "
       << features.shape_string() << ", expected N x M x H x W.";
-  const similarity::Sizes sizes(features.num(), features.channels(),
-      features.height(), features.width(), window_);
-  top[0]->Reshape(sizes.num, NumPairs(window_), sizes.height, sizes.width);
+  const similarity::Sizes sizes = SizesFor(features);
+  top[0]->Reshape(sizes.num, sizes.pairs(), sizes.height, sizes.width);
   padded_.Reshape(sizes.num, sizes.height, sizes.channels, sizes.stride);
 }
 
 template <typename Dtype>
 void SimilarityLayer<Dtype>::Forward_cpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  const similarity::Sizes sizes(bottom[0]->num(), bottom[0]->channels(),
-      bottom[0]->height(), bottom[0]->width(), window_);
-  similarity::Forward(sizes, bottom[0]->cpu_data(), padded_.mutable_cpu_data(),
-      top[0]->mutable_cpu_data());
+  similarity::Forward<Dtype>{SizesFor(*bottom[0]), bottom[0]->cpu_data(),
+      padded_.mutable_cpu_data(), top[0]->mutable_cpu_data()}
+      .Run();
 }
 
 template <typename Dtype>
 void SimilarityLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
   if (!propagate_down[0]) { return; }
-  const similarity::Sizes sizes(bottom[0]->num(), bottom[0]->channels(),
-      bottom[0]->height(), bottom[0]->width(), window_);
-  similarity::Backward(sizes, padded_.cpu_data(), top[0]->cpu_data(),
-      top[0]->cpu_diff(), bottom[0]->mutable_cpu_diff());
+  similarity::Backward<Dtype>{SizesFor(*bottom[0]), padded_.cpu_data(),
+      top[0]->cpu_data(), top[0]->cpu_diff(), bottom[0]->mutable_cpu_diff()}
+      .Run();
 }
 
 #ifdef CPU_ONLY

@@ -13,18 +13,15 @@ namespace caffe {
 // features and the similarities once.
 template <typename Dtype>
 __global__ void SimilarityForward(const int count, const int channels,
-    const int height, const int width, const int offsets, const Dtype* features,
-    Dtype* similarities) {
-  const int plane = height * width, across = 2 * offsets;
+    const PairGrid grid, const Dtype* features, Dtype* similarities) {
+  const int plane = grid.height * grid.width;
   CUDA_KERNEL_LOOP(index, count) {
-    const int x = index % width, y = index / width % height;
-    const int row = index / plane / across;  // of pairs: n * offsets + dy / 2
-    const int dx = 2 * (index / plane % across) - across + 1;
-    const int dy = 2 * (row % offsets) + 1;
+    const PixelPair pair = grid.PairOf(index);
     Dtype similarity = 0;
-    if (y + dy < height && x + dx >= 0 && x + dx < width) {
-      const Dtype* p = features + row / offsets * channels * plane;
-      const int i = y * width + x, j = i + dy * width + dx;
+    if (grid.Contains(pair.lower_y, pair.lower_x)) {
+      const Dtype* p = features + pair.n * channels * plane;
+      const int i = pair.y * grid.width + pair.x;
+      const int j = pair.lower_y * grid.width + pair.lower_x;
       Dtype distance = 0;
       for (int m = 0; m < channels; ++m) {
         const Dtype difference = p[m * plane + i] - p[m * plane + j];
@@ -36,42 +33,39 @@ __global__ void SimilarityForward(const int count, const int channels,
   }
 }
 
-// A thread for each pixel and kChunk channels gathers from all neighbours, so
-// nothing is added up in memory and results are repeatable. g and s are read
-// twice, for both ends of a pair, and again for each chunk, from the caches.
+// A thread for each pixel and kThreadChannels channels gathers from all
+// neighbours, so nothing is added up in memory and results are repeatable. g
+// and s are read twice, for both ends of a pair, and again for each chunk, from
+// the caches.
 template <typename Dtype>
 __global__ void SimilarityBackward(const int count, const int channels,
-    const int height, const int width, const int offsets, const Dtype* features,
-    const Dtype* similarities, const Dtype* similarities_diff,
-    Dtype* features_diff) {
-  const int plane = height * width, pairs = 2 * offsets * offsets;
-  const int chunks = (channels + kChunk - 1) / kChunk;
+    const PairGrid grid, const Dtype* features, const Dtype* similarities,
+    const Dtype* similarities_diff, Dtype* features_diff) {
+  const int plane = grid.height * grid.width;
+  const int groups = ChannelGroups(channels);
   CUDA_KERNEL_LOOP(index, count) {
-    const int x = index % width, y = index / width % height;
-    const int n = index / plane / chunks;
-    const int first = index / plane % chunks * kChunk;
-    const int size = min(kChunk, channels - first);
-    const int i = (n * channels + first) * plane + y * width + x;
-    Dtype own[kChunk], sum[kChunk];
+    const int x = index % grid.width, y = index / grid.width % grid.height;
+    const int n = index / plane / groups;
+    const int first = index / plane % groups * kThreadChannels;
+    const int size = min(kThreadChannels, channels - first);
+    const int i = (n * channels + first) * plane + y * grid.width + x;
+    Dtype own[kThreadChannels], sum[kThreadChannels];
 #pragma unroll
-    for (int m = 0; m < kChunk; ++m) {
+    for (int m = 0; m < kThreadChannels; ++m) {
       own[m] = m < size ? features[i + m * plane] : Dtype(0);
       sum[m] = 0;
     }
-    ForEachNeighbour(
-        y, x, height, width, offsets, [&](int entry, int y_j, int x_j) {
-          const int pair = n * pairs * plane + entry;
-          const Dtype weight = similarities_diff[pair] * similarities[pair];
-          const int j = (n * channels + first) * plane + y_j * width + x_j;
+    ForEachNeighbour(y, x, grid, [&](int entry, int y_j, int x_j) {
+      const int pair = n * grid.pairs() * plane + entry;
+      const Dtype weight = similarities_diff[pair] * similarities[pair];
+      const int j = (n * channels + first) * plane + y_j * grid.width + x_j;
 #pragma unroll
-          for (int m = 0; m < kChunk; ++m) {
-            if (m < size) {
-              sum[m] += weight * (own[m] - features[j + m * plane]);
-            }
-          }
-        });
+      for (int m = 0; m < kThreadChannels; ++m) {
+        if (m < size) { sum[m] += weight * (own[m] - features[j + m * plane]); }
+      }
+    });
 #pragma unroll
-    for (int m = 0; m < kChunk; ++m) {
+    for (int m = 0; m < kThreadChannels; ++m) {
       if (m < size) { features_diff[i + m * plane] = -2 * sum[m]; }  // Eq. (5a)
     }
   }
@@ -83,8 +77,8 @@ void SimilarityLayer<Dtype>::Forward_gpu(
   const int count = top[0]->count();
   SimilarityForward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<PixelBlocks(count), kPixelThreads>>>(count, bottom[0]->channels(),
-          bottom[0]->height(), bottom[0]->width(), OddOffsets(window_),
-          bottom[0]->gpu_data(), top[0]->mutable_gpu_data());
+          SizesFor(*bottom[0]), bottom[0]->gpu_data(),
+          top[0]->mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
 }
 
@@ -93,12 +87,12 @@ void SimilarityLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
   if (!propagate_down[0]) { return; }
   const int channels = bottom[0]->channels();
-  const int count = bottom[0]->num() * Chunks(channels) * bottom[0]->count(2);
+  const int count =
+      bottom[0]->num() * ChannelGroups(channels) * bottom[0]->count(2);
   SimilarityBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<PixelBlocks(count), kPixelThreads>>>(count, channels,
-          bottom[0]->height(), bottom[0]->width(), OddOffsets(window_),
-          bottom[0]->gpu_data(), top[0]->gpu_data(), top[0]->gpu_diff(),
-          bottom[0]->mutable_gpu_diff());
+          SizesFor(*bottom[0]), bottom[0]->gpu_data(), top[0]->gpu_data(),
+          top[0]->gpu_diff(), bottom[0]->mutable_gpu_diff());
   CUDA_POST_KERNEL_CHECK;
 }
 

@@ -7,6 +7,8 @@
 #include "caffe/layer.hpp"
 #include "caffe/proto/caffe.pb.h"
 
+#include "similarity_kernels.hpp"
+
 namespace caffe {
 
 /**
@@ -28,31 +30,36 @@ namespace caffe {
  * @param top (length 1)
  *   -# @f$ (N \times P \times H \times W) @f$ similarities s in [0, 1], laid
  *      out as in neighbourhood.hpp; 0 where the second end is outside the image
- * similarity_param: window, in grid cells, odd, at least 3, default 23.
+ * similarity_param: window, in grid cells, odd, 3 to 1023, default 23.
  */
 template <typename Dtype>
 class SimilarityLayer : public Layer<Dtype> {
  public:
   explicit SimilarityLayer(const LayerParameter& param) : Layer<Dtype>(param) {}
-  virtual void LayerSetUp(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void Reshape(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual inline const char* type() const { return "Similarity"; }
-  virtual inline int ExactNumBottomBlobs() const { return 1; }
-  virtual inline int ExactNumTopBlobs() const { return 1; }
+  void LayerSetUp(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Reshape(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+
+  const char* type() const override { return "Similarity"; }
+  int ExactNumBottomBlobs() const override { return 1; }
+  int ExactNumTopBlobs() const override { return 1; }
 
  protected:
-  virtual void Forward_cpu(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void Backward_cpu(const vector<Blob<Dtype>*>& top,
-      const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom);
-  virtual void Forward_gpu(
-      const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void Backward_gpu(const vector<Blob<Dtype>*>& top,
-      const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom);
+  void Forward_cpu(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Backward_cpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom) override;
+  void Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+      const vector<Blob<Dtype>*>& top) override;
+  void Backward_gpu(const vector<Blob<Dtype>*>& top,
+      const vector<bool>& propagate_down,
+      const vector<Blob<Dtype>*>& bottom) override;
 
  private:
+  similarity::Sizes SizesFor(const Blob<Dtype>& features) const;
+
   int window_;
   Blob<Dtype> padded_;  // scratch: the features with zeros around each row
 };

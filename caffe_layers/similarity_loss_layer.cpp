@@ -3,24 +3,24 @@
 #include <vector>
 
 #include "labels.hpp"
+#include "neighbourhood.hpp"
+#include "parallel.hpp"
 #include "similarity_loss_layer.hpp"
 
 namespace caffe {
 
-// Below this many similarities, starting threads costs more than they save.
-const int kMinParallelCount = 1 << 14;
-
-/// Calls visit(i, alike) for each valid pair of one offset in one image, where
+/// Calls visit(i, alike) for each valid pair of channel p in one image, where
 /// i = y * width + x is the end that stores s.
 template <typename Dtype, typename Visitor>
-static void ForEachValidPair(const Dtype* label, int height, int width,
-    const PairOffset& offset, Dtype ignore_label, Visitor visit) {
-  const int x_begin = std::max(0, -offset.dx);
-  const int x_end = width - std::max(0, offset.dx);
-  for (int y = 0; y < height - offset.dy; ++y) {
-    for (int x = x_begin; x < x_end; ++x) {
-      const int i = y * width + x;
-      const int j = i + offset.dy * width + offset.dx;
+static void ForEachValidPair(const Dtype* label, const PairGrid& grid, int p,
+    Dtype ignore_label, Visitor visit) {
+  const PairOffset offset = grid.OffsetOf(p);
+  const int begin = grid.BeginColumn(offset.dx);
+  const int end = grid.EndColumn(offset.dx);
+  for (int y = 0; y < grid.height - offset.dy; ++y) {
+    for (int x = begin; x < end; ++x) {
+      const int i = y * grid.width + x;
+      const int j = i + offset.dy * grid.width + offset.dx;
       if (label[i] != ignore_label && label[j] != ignore_label) {
         visit(i, label[i] == label[j]);
       }
@@ -46,7 +46,13 @@ void SimilarityLossLayer<Dtype>::LayerSetUp(
       << "Layer " << this->layer_param_.name() << ": loss_param sets "
       << "normalization or normalize, but the loss is always the mean over the "
       << "valid pairs. Remove it, and scale the loss by loss_weight.";
-  offsets_ = PairOffsets(param.window());
+}
+
+template <typename Dtype>
+PairGrid SimilarityLossLayer<Dtype>::GridOf(
+    const Blob<Dtype>& similarities) const {
+  return PairGrid(similarities.height(), similarities.width(),
+      this->layer_param_.similarity_loss_param().window());
 }
 
 template <typename Dtype>
@@ -74,8 +80,8 @@ void SimilarityLossLayer<Dtype>::Forward_cpu(
   const Dtype h = this->layer_param_.similarity_loss_param().threshold();
   const Dtype* similarities = bottom[0]->cpu_data();
   const Dtype* labels = bottom[1]->cpu_data();
-  const int num_pairs = offsets_.size();
-  const int num_planes = bottom[0]->num() * num_pairs;
+  const PairGrid grid = GridOf(*bottom[0]);
+  const int num_planes = bottom[0]->num() * grid.pairs();
   const int plane_size = bottom[0]->count(2);
   // One sum for each plane: the total does not depend on the thread count.
   vector<double> plane_loss(num_planes);
@@ -85,9 +91,8 @@ void SimilarityLossLayer<Dtype>::Forward_cpu(
     const Dtype* s = similarities + plane * plane_size;
     double loss = 0;
     int num_valid = 0;
-    ForEachValidPair(labels + plane / num_pairs * plane_size,
-        bottom[0]->height(), bottom[0]->width(), offsets_[plane % num_pairs],
-        ignore_label, [&](int i, bool alike) {
+    ForEachValidPair(labels + plane / grid.pairs() * plane_size, grid,
+        plane % grid.pairs(), ignore_label, [&](int i, bool alike) {
           loss += alike ? -s[i] : std::max(s[i] - h, Dtype(0));  // Eq. (7)
           ++num_valid;
         });
@@ -115,17 +120,16 @@ void SimilarityLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   const Dtype* similarities = bottom[0]->cpu_data();
   const Dtype* labels = bottom[1]->cpu_data();
   Dtype* diff = bottom[0]->mutable_cpu_diff();
-  const int num_pairs = offsets_.size();
-  const int num_planes = bottom[0]->num() * num_pairs;
+  const PairGrid grid = GridOf(*bottom[0]);
+  const int num_planes = bottom[0]->num() * grid.pairs();
   const int plane_size = bottom[0]->count(2);
 #pragma omp parallel for if (bottom[0]->count() > kMinParallelCount)
   for (int plane = 0; plane < num_planes; ++plane) {
     const Dtype* s = similarities + plane * plane_size;
     Dtype* s_diff = diff + plane * plane_size;
     std::fill(s_diff, s_diff + plane_size, Dtype(0));
-    ForEachValidPair(labels + plane / num_pairs * plane_size,
-        bottom[0]->height(), bottom[0]->width(), offsets_[plane % num_pairs],
-        ignore_label, [&](int i, bool alike) {
+    ForEachValidPair(labels + plane / grid.pairs() * plane_size, grid,
+        plane % grid.pairs(), ignore_label, [&](int i, bool alike) {
           s_diff[i] = alike ? -scale : (s[i] > h ? scale : Dtype(0));
         });
   }

@@ -6,26 +6,17 @@
 
 namespace caffe {
 
-/// What a kernel needs to know of the similarities' shape.
-struct PairGrid {
-  int height, width, offsets;  // odd numbers up to window / 2
-};
-
 /// 1 for a valid pair of like pixels, -1 for one of unlike pixels, 0 for none.
 /// The labels are few and stay in the caches.
 template <typename Dtype>
-__device__ inline int KindOfPair(const int index, const PairGrid grid,
+__device__ inline int KindOfPair(const PixelPair pair, const PairGrid grid,
     const Dtype* labels, const Dtype ignore_label) {
-  const int plane = grid.height * grid.width, across = 2 * grid.offsets;
-  const int x = index % grid.width, y = index / grid.width % grid.height;
-  const int row = index / plane / across;  // of pairs: n * offsets + dy / 2
-  const int x_j = x + 2 * (index / plane % across) - across + 1;
-  const int y_j = y + 2 * (row % grid.offsets) + 1;
-  if (y_j >= grid.height || x_j < 0 || x_j >= grid.width) { return 0; }
-  const Dtype* l = labels + row / grid.offsets * plane;
-  const Dtype l_i = l[y * grid.width + x], l_j = l[y_j * grid.width + x_j];
-  if (l_i == ignore_label || l_j == ignore_label) { return 0; }
-  return l_i == l_j ? 1 : -1;
+  if (!grid.Contains(pair.lower_y, pair.lower_x)) { return 0; }
+  const Dtype* l = labels + pair.n * grid.height * grid.width;
+  const Dtype upper = l[pair.y * grid.width + pair.x];
+  const Dtype lower = l[pair.lower_y * grid.width + pair.lower_x];
+  if (upper == ignore_label || lower == ignore_label) { return 0; }
+  return upper == lower ? 1 : -1;
 }
 
 // A thread for each similarity: all of them are read once, side by side.
@@ -36,17 +27,16 @@ __global__ void SimilarityLossForward(const int count, const PairGrid grid,
   LossSum own = {0, 0, INT_MAX};
   const int index = blockIdx.x * kLossThreads + threadIdx.x;
   if (index < count) {
-    const int kind = KindOfPair<Dtype>(index, grid, labels, ignore_label);
+    const PixelPair pair = grid.PairOf(index);
+    const int kind = KindOfPair<Dtype>(pair, grid, labels, ignore_label);
     if (kind != 0) {
       const Dtype s = similarities[index];
       own.loss = kind > 0 ? -s : max(s - h, Dtype(0));  // Eq. (7)
       own.num_valid = 1;
     }
     // The threads of the first pair look at their pixels' labels.
-    const int plane = grid.height * grid.width;
-    const int pairs = 2 * grid.offsets * grid.offsets;
-    const int pixel = index / plane / pairs * plane + index % plane;
-    if (index / plane % pairs == 0 &&
+    const int pixel = (pair.n * grid.height + pair.y) * grid.width + pair.x;
+    if (pair.p == 0 &&
         IsWrongLabel(labels[pixel], kAnyNumberOfClasses, ignore_label)) {
       own.first_wrong = pixel;
     }
@@ -66,7 +56,8 @@ __global__ void SimilarityLossBackward(const int count, const PairGrid grid,
     Dtype* similarities_diff) {
   const Dtype scale = *loss_diff / *normalizer;
   CUDA_KERNEL_LOOP(index, count) {
-    const int kind = KindOfPair<Dtype>(index, grid, labels, ignore_label);
+    const int kind =
+        KindOfPair<Dtype>(grid.PairOf(index), grid, labels, ignore_label);
     const bool too_similar = kind < 0 && similarities[index] > h;
     similarities_diff[index] =
         kind > 0 ? -scale : (too_similar ? scale : Dtype(0));
@@ -76,16 +67,13 @@ __global__ void SimilarityLossBackward(const int count, const PairGrid grid,
 template <typename Dtype>
 void SimilarityLossLayer<Dtype>::Forward_gpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  const SimilarityLossParameter& param =
-      this->layer_param_.similarity_loss_param();
   const LossParameter& loss_param = this->layer_param_.loss_param();
   CheckReportedLabel(
       this->layer_param_.name(), report_, kAnyNumberOfClasses, loss_param);
-  const PairGrid grid = {
-      bottom[0]->height(), bottom[0]->width(), OddOffsets(param.window())};
-  const int blocks = block_loss_.count();
+  const int count = bottom[0]->count(), blocks = LossBlocks(count);
   SimilarityLossForward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<blocks, kLossThreads>>>(bottom[0]->count(), grid, param.threshold(),
+      <<<blocks, kLossThreads>>>(count, GridOf(*bottom[0]),
+          this->layer_param_.similarity_loss_param().threshold(),
           IgnoreLabel<Dtype>(loss_param), bottom[0]->gpu_data(),
           bottom[1]->gpu_data(), block_loss_.mutable_gpu_data(),
           block_counts_.mutable_gpu_data());
@@ -93,8 +81,8 @@ void SimilarityLossLayer<Dtype>::Forward_gpu(
   const int mean_over_valid = 0;
   FinishLoss<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<1, kLossThreads>>>(blocks, block_loss_.gpu_data(),
-          block_counts_.gpu_data(), mean_over_valid, grid.height, grid.width,
-          bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
+          block_counts_.gpu_data(), mean_over_valid, bottom[1]->height(),
+          bottom[1]->width(), bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
           normalizer_.mutable_gpu_data(), report_.mutable_cpu_data());
   CUDA_POST_KERNEL_CHECK;
 }
@@ -105,13 +93,10 @@ void SimilarityLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   CHECK(!propagate_down[1]) << "Layer " << this->layer_param_.name()
                             << ": cannot backpropagate to the labels.";
   if (!propagate_down[0]) { return; }
-  const SimilarityLossParameter& param =
-      this->layer_param_.similarity_loss_param();
-  const PairGrid grid = {
-      bottom[0]->height(), bottom[0]->width(), OddOffsets(param.window())};
   const int count = bottom[0]->count();
   SimilarityLossBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<LossBlocks(count), kLossThreads>>>(count, grid, param.threshold(),
+      <<<LossBlocks(count), kLossThreads>>>(count, GridOf(*bottom[0]),
+          this->layer_param_.similarity_loss_param().threshold(),
           IgnoreLabel<Dtype>(this->layer_param_.loss_param()),
           bottom[0]->gpu_data(), bottom[1]->gpu_data(), top[0]->gpu_diff(),
           normalizer_.gpu_data(), bottom[0]->mutable_gpu_diff());

@@ -28,14 +28,14 @@ namespace caffe {
  * A pair is valid if both ends are inside the image and neither label is
  * ignored. Entries of s that are not valid do not count, whatever they hold.
  * @param bottom (length 2)
- *   -# @f$ (N \times P \times H \times W) @f$ similarities s, in [0, 1], P the
- *      number of pairs of the window; see PairOffsets()
+ *   -# @f$ (N \times P \times H \times W) @f$ similarities s, in [0, 1], laid
+ * out as in neighbourhood.hpp
  *   -# @f$ (N \times 1 \times H \times W) @f$ labels l, integers >= 0 or the
  *      ignore label; anything else is fatal. They get no gradient.
  * @param top (length 1)
  *   -# scalar: the mean of L_ij over the valid pairs of the batch; 0 (with zero
  *      gradients) if there are none
- * similarity_loss_param: window, in grid cells, odd, >= 3, default 23;
+ * similarity_loss_param: window, in grid cells, odd, 3 to 1023, default 23;
  * threshold (h), on a similarity, in [0, 1], default e^-10.
  * loss_param: ignore_label; a normalization other than VALID is rejected.
  */
@@ -63,7 +63,8 @@ class SimilarityLossLayer : public LossLayer<Dtype> {
       const vector<bool>& propagate_down,
       const vector<Blob<Dtype>*>& bottom) override;
 
-  vector<PairOffset> offsets_;
+  PairGrid GridOf(const Blob<Dtype>& similarities) const;
+
   /// How many pairs of the batch Forward found valid, at least 1.
   Blob<Dtype> normalizer_;
   // On the GPU: each block's loss, and how many labels it found valid and the

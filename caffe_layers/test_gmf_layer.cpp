@@ -1,6 +1,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "caffe/filler.hpp"
@@ -44,7 +45,7 @@ class GMFLayerTest : public MultiDeviceTest<TypeParam> {
       }
     }
   }
-  LayerParameter ParamWithWindow(int window) {
+  LayerParameter ParamWithWindow(unsigned int window) {
     LayerParameter param;
     param.set_name("gmf1/even");
     param.mutable_gmf_param()->set_window(window);
@@ -132,16 +133,12 @@ TYPED_TEST(GMFLayerTest, PairsThatLeaveTheImageAreNotRead) {
   layer.SetUp(this->bottom_vec_, this->top_vec_);
   layer.Forward(this->bottom_vec_, this->top_vec_);
   const vector<Dtype> expected = this->Data(this->top_);
-  const vector<PairOffset> offsets = PairOffsets(7);
-  for (int p = 0; p < offsets.size(); ++p) {
-    for (int y = 0; y < 3; ++y) {
-      for (int x = 0; x < 5; ++x) {
-        const int x2 = x + offsets[p].dx;
-        if (y + offsets[p].dy >= 3 || x2 < 0 || x2 >= 5) {
-          this->similarities_.mutable_cpu_data()[(p * 3 + y) * 5 + x] =
-              std::numeric_limits<Dtype>::quiet_NaN();
-        }
-      }
+  const PairGrid grid(3, 5, 7);
+  for (int entry = 0; entry < this->similarities_.count(); ++entry) {
+    const PixelPair pair = grid.PairOf(entry);
+    if (!grid.Contains(pair.lower_y, pair.lower_x)) {
+      this->similarities_.mutable_cpu_data()[entry] =
+          std::numeric_limits<Dtype>::quiet_NaN();
     }
   }
   layer.Forward(this->bottom_vec_, this->top_vec_);
@@ -225,11 +222,11 @@ TYPED_TEST(GMFLayerTest, ResultsDoNotDependOnTheNumberOfThreads) {
 
 TYPED_TEST(GMFLayerTest, AWrongWindowIsRejectedWithAReason) {
   typedef typename TypeParam::Dtype Dtype;
-  for (const int window : {0, 1, 4}) {
+  for (const unsigned int window : {0u, 1u, 4u, 131071u}) {
     GMFEvenLayer<Dtype> layer(this->ParamWithWindow(window));
     EXPECT_DEATH(layer.SetUp(this->bottom_vec_, this->top_vec_),
-        "Layer gmf1/even: window is .*, expected an odd number of at least 3. "
-        "Set gmf_param");
+        "Layer gmf1/even: window is " + std::to_string(window) +
+            ", expected an odd number from 3 to 1023. Set gmf_param");
   }
 }
 

@@ -151,17 +151,17 @@ TYPED_TEST(SimilarityLossLayerTest, AnySizeAgreesWithTheDefinition) {
   const int sizes[][3] = {{1, 1, 1}, {2, 1, 9}, {2, 9, 1}, {3, 21, 34}};
   for (const int* size : sizes) {
     const int window = 11;
-    const vector<PairOffset> offsets = PairOffsets(window);
-    this->FillBottom(size[0], offsets.size(), size[1], size[2]);
+    const PairGrid grid(size[1], size[2], window);
+    this->FillBottom(size[0], grid.pairs(), grid.height, grid.width);
     this->param_.mutable_similarity_loss_param()->set_window(window);
     double sum = 0;
     int num_valid = 0;
     for (int n = 0; n < size[0]; ++n) {
-      for (int p = 0; p < offsets.size(); ++p) {
-        for (int i = 0; i < size[1] * size[2]; ++i) {
-          const int y = i / size[2], x = i % size[2];
-          const int y2 = y + offsets[p].dy, x2 = x + offsets[p].dx;
-          if (y2 >= size[1] || x2 < 0 || x2 >= size[2]) { continue; }
+      for (int p = 0; p < grid.pairs(); ++p) {
+        for (int i = 0; i < grid.height * grid.width; ++i) {
+          const int y = i / grid.width, x = i % grid.width;
+          const int y2 = y + grid.OffsetOf(p).dy, x2 = x + grid.OffsetOf(p).dx;
+          if (!grid.Contains(y2, x2)) { continue; }
           const Dtype l1 = this->labels_.data_at(n, 0, y, x);
           const Dtype l2 = this->labels_.data_at(n, 0, y2, x2);
           if (l1 == 255 || l2 == 255) { continue; }
@@ -235,12 +235,13 @@ TYPED_TEST(SimilarityLossLayerTest, AThresholdThatIsNoSimilarityIsRejected) {
 
 TYPED_TEST(SimilarityLossLayerTest, AWrongWindowIsRejectedWithAReason) {
   typedef typename TypeParam::Dtype Dtype;
-  for (const int window : {0, 1, 4}) {
+  for (const unsigned int window : {0u, 1u, 4u, 131071u}) {
     this->param_.mutable_similarity_loss_param()->set_window(window);
     SimilarityLossLayer<Dtype> layer(this->param_);
     EXPECT_DEATH(this->Forward(&layer),
-        "Layer loss: window is ., expected an odd number of at least 3. Set "
-        "similarity_loss_param");
+        "Layer loss: window is " + std::to_string(window) +
+            ", expected an odd number from 3 to 1023. Set "
+            "similarity_loss_param");
   }
 }
 

@@ -27,11 +27,12 @@ AGAINST_THE_CPU = "CudaOnCpuTest/*"
 # with, what the tests must say).
 MUTANTS = {
     "wrong boundary: the row below the last one": (
-        *("similarity_layer.cu", "if (y + dy < height &&", "if (y + dy <= height &&"),
+        *("similarity_layer.cu", "grid.Contains(pair.lower_y,", "grid.Contains(pair.lower_y - 1,"),
         *(["similarity_layer.cu"], r"CUDA kernel SimilarityForward.*: element \d+ of an array of"),
     ),
     "wrong boundary: the column after the last one": (
-        *("neighbourhood.cuh", "x + dx >= width", "x + dx > width"),
+        *("neighbourhood.cuh", "grid.Contains(y + dy, x + dx)",
+          "(grid.Contains(y + dy, x + dx) || x + dx == grid.width)"),
         *(["similarity_layer.cu"], r"CUDA kernel SimilarityBackward.*: element \d+ of an array of"),
     ),
     "missing barrier: the sum of a block": (
@@ -82,7 +83,7 @@ def assert_all_passed(result):
     assert result.returncode == 0, result.stdout[-5000:]
     passed = re.findall(r"^\[  PASSED  \] (\d+) tests?\.$", result.stdout, re.MULTILINE)
     # As many as the CPU has, plus those that compare the two.
-    assert int(passed[0]) >= 200, passed
+    assert int(passed[0]) >= 198, passed
 
 
 @pytest.fixture(scope="module")

@@ -28,49 +28,49 @@ TESTS = {
 MUTANTS = {
     "GMF, r: q = g instead of g - S h": (
         "gmf_kernels.cpp",
-        "hn::NegMulAdd(s, h, hn::Load(d, gradient + k * half + c))",
-        "hn::Load(d, gradient + k * half + c)",
+        "SubtractScaled(d, step, g, S, h, q);",
+        "AddRows(d, step, g, zeros, q);",
     ),
     "GMF, mu: g of the kept columns does not pass through": (
         "gmf_kernels.cpp",
-        "hn::Add(hn::Load(d, gradient + c), hn::Load(d, sum + c))",
-        "hn::Load(d, sum + c)",
+        "AddRows(d, step, g, sums.From(j * K), g);",
+        "AddRows(d, step, zeros, sums.From(j * K), g);",
     ),
     "GMF, s: h' mu_j without - h' mu'_i": (
         "gmf_kernels.cpp",
-        "dot = hn::MulAdd(h, mu, dot);",
-        "",
+        "NegativeProduct(d, step, h, mu, h[K]);",
+        "std::fill(h[K], h[K] + half, T(0));",
     ),
     "GMF, s: no gradient from the pairs whose lower end is updated": (
         "gmf_kernels.cpp",
-        "weighted + (row + lower) * source_row,",
-        "kept_means + (row + lower) * source_row,",
+        "PairProducts(d, step, mu, MarginRow(step, in.weighted, row + dy),",
+        "PairProducts(d, step, mu, MarginRow(step, in.kept_means, row + dy),",
     ),
     "GMF, C: q m' without - S mu'": (
         "gmf_kernels.cpp",
-        "hn::NegMulAdd(s, mu, hn::LoadU(d, message + k * half + c))",
-        "hn::LoadU(d, message + k * half + c)",
+        "SubtractScaled(d, step, m, S, mu, difference);",
+        "AddRows(d, step, m, zeros, difference);",
     ),
     "GMF, C: - q S mu' without m": (
         "gmf_kernels.cpp",
-        "hn::NegMulAdd(s, mu, hn::LoadU(d, message + k * half + c))",
-        "hn::Neg(hn::Mul(s, mu))",
+        "SubtractScaled(d, step, m, S, mu, difference);",
+        "SubtractScaled(d, step, zeros, S, mu, difference);",
     ),
     "GMF, C: G instead of (G + G') / 2": (
         "gmf_kernels.cpp",
-        "lower = upper = (lower + upper) / 2;",
-        "static_cast<void>(lower + upper);",
+        "G[k][l] = G[l][k] = (G[k][l] + G[l][k]) / 2;",
+        "",
     ),
     "Similarity: only the pairs that a pixel is the upper end of": (
         "similarity_kernels.cpp",
-        "const int pair = dy > 0 ?",
-        "if (dy < 0) { std::fill_n(weights + (i * across + j) * sizes.padded, "
-        "sizes.padded, T(0)); continue; } const int pair = dy > 0 ?",
+        "T* const out = weights[i * across + j];",
+        "T* const out = weights[i * across + j]; "
+        "if (dy < 0) { std::fill_n(out, sizes.padded, T(0)); continue; }",
     ),
     "Similarity: g without the factor s": (
         "similarity_kernels.cpp",
-        "hn::Mul(hn::LoadU(d, similarities + index), hn::LoadU(d, similarities_diff + index))",
-        "hn::LoadU(d, similarities_diff + index)",
+        "hn::Mul(hn::LoadU(d, similarities + entry), hn::LoadU(d, similarities_diff + entry))",
+        "hn::LoadU(d, similarities_diff + entry)",
     ),
     "Similarity: the own feature left out of the difference": (
         "similarity_kernels.cpp",
