@@ -18,7 +18,6 @@ void GMFLayer<Dtype>::LayerSetUp(
   const GMFParameter& param = this->layer_param_.gmf_param();
   CheckWindow(this->layer_param_.name(), "gmf_param", param.window());
   window_ = param.window();
-  has_basis_ = false;
 }
 
 template <typename Dtype>
@@ -61,62 +60,59 @@ void GMFLayer<Dtype>::Reshape(
   }
   top[0]->ReshapeLike(means);
   const gmf::HalfStep step = StepFor(means);
-  kept_means_.Reshape(step.num, step.height, classes + 1, step.stride);
-  messages_.Reshape(step.num, step.height, classes + 1, step.half);
-  weighted_.ReshapeLike(kept_means_);
-  residuals_.Reshape(2, classes, step.num * step.height, step.half);
+  cpu_.kept_means.Reshape(step.num, step.height, classes + 1, step.stride);
+  cpu_.messages.Reshape(step.num, step.height, classes + 1, step.half);
+  cpu_.weighted.ReshapeLike(cpu_.kept_means);
+  cpu_.residuals.Reshape(2, classes, step.num * step.height, step.half);
 
-  const int half = (means.width() + 1 - parity_) / 2;
-  degrees_.Reshape({means.num(), means.height(), half});
-  for (Blob<Dtype>* blob : {&gpu_residuals_, &gathered_, &rotated_, &solved_}) {
-    blob->Reshape({classes, means.num(), means.height(), half});
+  const Blob<Dtype>& compatibility = *bottom[3];
+  gpu_.has_basis =
+      gpu_.has_basis && gpu_.basis.shape() == compatibility.shape();
+  gpu_.compatibility.ReshapeLike(compatibility);
+  gpu_.basis.ReshapeLike(compatibility);
+  gpu_.eigenvalues.Reshape({classes});
+  gpu_.matrices.Reshape({2, classes, classes});
+  gpu_.rotations.Reshape((classes + 1) / 2);
+  gpu_.product.ReshapeLike(compatibility);
+  const int half = (step.width + 1 - parity_) / 2;
+  gpu_.degrees.Reshape({step.num, step.height, half});
+  for (Blob<Dtype>* blob :
+      {&gpu_.residuals, &gpu_.gathered, &gpu_.rotated, &gpu_.solved}) {
+    blob->Reshape({classes, step.num, step.height, half});
   }
-  has_basis_ = has_basis_ && gpu_basis_.shape() == bottom[3]->shape();
-  gpu_compatibility_.ReshapeLike(*bottom[3]);
-  gpu_basis_.ReshapeLike(*bottom[3]);
-  gpu_eigenvalues_.Reshape({classes});
-  gpu_products_.ReshapeLike(*bottom[3]);
-  gpu_scratch_.Reshape({2, classes, classes});
-  rotations_.Reshape({(classes + 1) / 2, 2});
-  report_.Reshape({4});
 }
 
 template <typename Dtype>
-void GMFLayer<Dtype>::RejectValue(Dtype value, int k, int l) const {
-  LOG(FATAL) << "Layer " << this->layer_param_.name()
-             << ": the compatibility holds " << value << " at (" << k << ", "
-             << l << "), expected finite numbers. Training has diverged: lower "
-             << "the learning rate, or set clip_gradients in the solver.";
-}
-
-template <typename Dtype>
-void GMFLayer<Dtype>::RejectEigenvalue(Dtype value) const {
-  LOG(FATAL) << "Layer " << this->layer_param_.name()
-             << ": the compatibility has the eigenvalue " << value
-             << ", expected none below 0. Take C = R R' from a MatrixGen "
-             << "layer.";
-}
-
-template <typename Dtype>
-void GMFLayer<Dtype>::CheckReport() const {
-  const Dtype* const found = report_.cpu_data();
-  if (found[0] == 1) { RejectValue(found[1], found[2], found[3]); }
-  if (found[0] == 2) { RejectEigenvalue(found[1]); }
+void GMFLayer<Dtype>::StopIfWrong(
+    const WrongCompatibility<Dtype>& found) const {
+  const string& name = this->layer_param_.name();
+  if (found.kind == found.kNotFinite) {
+    LOG(FATAL) << "Layer " << name << ": the compatibility holds "
+               << found.value << " at (" << found.k << ", " << found.l
+               << "), expected finite numbers. Training has diverged: lower "
+               << "the learning rate, or set clip_gradients in the solver.";
+  }
+  if (found.kind == found.kNegative) {
+    LOG(FATAL) << "Layer " << name << ": the compatibility has the eigenvalue "
+               << found.value << ", expected none below 0. Take C = R R' from "
+               << "a MatrixGen layer.";
+  }
 }
 
 template <typename Dtype>
 void GMFLayer<Dtype>::Diagonalise(const Blob<Dtype>& compatibility) {
+  typedef WrongCompatibility<Dtype> Wrong;
   const Dtype* const C = compatibility.cpu_data();
   const int classes = compatibility.shape(0), count = compatibility.count();
-  if (compatibility_.size() == count &&
-      std::equal(C, C + count, compatibility_.begin())) {
+  if (cpu_.compatibility.size() == count &&
+      std::equal(C, C + count, cpu_.compatibility.begin())) {
     return;
   }
   cv::Mat1d symmetric(classes, classes), values, vectors;
   for (int k = 0; k < classes; ++k) {
     for (int l = 0; l < classes; ++l) {
       if (!std::isfinite(C[k * classes + l])) {
-        RejectValue(C[k * classes + l], k, l);
+        StopIfWrong({Wrong::kNotFinite, C[k * classes + l], k, l});
       }
       symmetric(k, l) =
           (static_cast<double>(C[k * classes + l]) + C[l * classes + k]) / 2;
@@ -131,17 +127,18 @@ void GMFLayer<Dtype>::Diagonalise(const Blob<Dtype>& compatibility) {
   const double rounding =
       classes * values(0) * std::numeric_limits<Dtype>::epsilon();
   if (values(classes - 1) < -rounding) {
-    RejectEigenvalue(values(classes - 1));
+    const Dtype lowest = values(classes - 1);
+    StopIfWrong({Wrong::kNegative, lowest, 0, 0});
   }
-  compatibility_.assign(C, C + count);
-  eigenvalues_.resize(classes);
-  basis_.resize(count);
-  basis_transposed_.resize(count);
+  cpu_.compatibility.assign(C, C + count);
+  cpu_.eigenvalues.resize(classes);
+  cpu_.basis.resize(count);
+  cpu_.basis_transposed.resize(count);
   for (int k = 0; k < classes; ++k) {
-    eigenvalues_[k] = std::max(values(k), 0.);
+    cpu_.eigenvalues[k] = std::max(values(k), 0.);
     for (int l = 0; l < classes; ++l) {
-      basis_transposed_[k * classes + l] = vectors(k, l);
-      basis_[l * classes + k] = vectors(k, l);
+      cpu_.basis_transposed[k * classes + l] = vectors(k, l);
+      cpu_.basis[l * classes + k] = vectors(k, l);
     }
   }
 }
@@ -150,10 +147,9 @@ template <typename Dtype>
 void GMFLayer<Dtype>::Forward_cpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   Diagonalise(*bottom[3]);
-  gmf::Forward<Dtype>{StepFor(*bottom[0]),
-      {basis_.data(), basis_transposed_.data(), eigenvalues_.data()},
+  gmf::Forward<Dtype>{StepFor(*bottom[0]), cpu_.eigenbasis(),
       bottom[0]->cpu_data(), bottom[1]->cpu_data(), bottom[2]->cpu_data(),
-      kept_means_.mutable_cpu_data(), messages_.mutable_cpu_data(),
+      cpu_.kept_means.mutable_cpu_data(), cpu_.messages.mutable_cpu_data(),
       top[0]->mutable_cpu_data()}
       .Run();
 }
@@ -162,34 +158,30 @@ template <typename Dtype>
 void GMFLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
   const gmf::HalfStep step = StepFor(*bottom[0]);
-  gmf::BackwardUpdate<Dtype>{step,
-      {basis_.data(), basis_transposed_.data(), eigenvalues_.data()},
-      messages_.cpu_data(), top[0]->cpu_data(), top[0]->cpu_diff(),
-      weighted_.mutable_cpu_data(), residuals_.mutable_cpu_data(),
+  gmf::BackwardUpdate<Dtype>{step, cpu_.eigenbasis(), cpu_.messages.cpu_data(),
+      top[0]->cpu_data(), top[0]->cpu_diff(), cpu_.weighted.mutable_cpu_data(),
+      cpu_.residuals.mutable_cpu_data(),
       propagate_down[1] ? bottom[1]->mutable_cpu_diff() : NULL}
       .Run();
   if (propagate_down[0]) {
-    gmf::BackwardMeans<Dtype>{step, bottom[2]->cpu_data(), weighted_.cpu_data(),
-        top[0]->cpu_diff(), bottom[0]->mutable_cpu_diff()}
+    gmf::BackwardMeans<Dtype>{step, bottom[2]->cpu_data(),
+        cpu_.weighted.cpu_data(), top[0]->cpu_diff(),
+        bottom[0]->mutable_cpu_diff()}
         .Run();
   }
   if (propagate_down[2]) {
-    gmf::BackwardSimilarities<Dtype>{step, kept_means_.cpu_data(),
-        weighted_.cpu_data(), bottom[2]->mutable_cpu_diff()}
+    gmf::BackwardSimilarities<Dtype>{step, cpu_.kept_means.cpu_data(),
+        cpu_.weighted.cpu_data(), bottom[2]->mutable_cpu_diff()}
         .Run();
   }
   if (propagate_down[3]) {
     gmf::BackwardCompatibility<Dtype>{
-        step, residuals_.cpu_data(), bottom[3]->mutable_cpu_diff()}
+        step, cpu_.residuals.cpu_data(), bottom[3]->mutable_cpu_diff()}
         .Run();
   }
 }
 
 #ifdef CPU_ONLY
-template <typename Dtype>
-void GMFLayer<Dtype>::ApplyOperator(const Blob<Dtype>&, Blob<Dtype>*) {
-  NO_GPU;
-}
 STUB_GPU(GMFLayer);
 #endif
 

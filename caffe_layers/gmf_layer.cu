@@ -58,12 +58,8 @@ __device__ inline Pair PairOfRound(
   return {min(i, j), max(i, j)};
 }
 
-struct Rotation {
-  double cosine, sine;
-};
-
 /// The rotation that makes pq zero in a symmetric matrix with diagonal pp, qq.
-__device__ inline Rotation RotationToZero(
+__device__ inline JacobiRotation RotationToZero(
     const double pp, const double qq, const double pq) {
   const double theta = (qq - pp) / (2 * pq);
   const double root = sqrt(theta * theta + 1);
@@ -72,7 +68,7 @@ __device__ inline Rotation RotationToZero(
   return {cosine, tangent * cosine};
 }
 
-__device__ inline void Rotate(const Rotation by, double* p, double* q) {
+__device__ inline void Rotate(const JacobiRotation by, double* p, double* q) {
   const double old_p = *p, old_q = *q;
   *p = by.cosine * old_p - by.sine * old_q;
   *q = by.sine * old_p + by.cosine * old_q;
@@ -83,8 +79,8 @@ __device__ inline void Rotate(const Rotation by, double* p, double* q) {
 /// partner has one row or column, and no sine: it stands in for the missing
 /// one.
 __device__ inline void RotateBlock(const int classes, const Pair rows,
-    const Rotation by_rows, const Pair columns, const Rotation by_columns,
-    double* A) {
+    const JacobiRotation by_rows, const Pair columns,
+    const JacobiRotation by_columns, double* A) {
   const bool two_rows = rows.q < classes, two_columns = columns.q < classes;
   const int upper = rows.p * classes;
   const int lower = two_rows ? rows.q * classes : upper;
@@ -103,30 +99,31 @@ __device__ inline void RotateBlock(const int classes, const Pair rows,
 
 /// Says what is wrong with C: one thread, with no hurry.
 template <typename Dtype>
-__device__ inline void ReportCompatibility(
-    const int classes, const Dtype* C, const double* A, Dtype* report) {
-  int kind = 2;
+__device__ inline void ReportCompatibility(const int classes, const Dtype* C,
+    const double* A, WrongCompatibility<Dtype>* report) {
+  typedef WrongCompatibility<Dtype> Wrong;
   double smallest = A[0];
   for (int k = 1; k < classes; ++k) {
     smallest = min(smallest, A[k * classes + k]);
   }
-  report[1] = smallest;
+  Wrong found = {Wrong::kNegative, static_cast<Dtype>(smallest), 0, 0};
   for (int e = classes * classes - 1; e >= 0; --e) {
     if (!isfinite(C[e])) {
-      kind = 1;
-      report[1] = C[e];
-      report[2] = e / classes;
-      report[3] = e % classes;
+      found = {Wrong::kNotFinite, C[e], e / classes, e % classes};
     }
   }
+  report->value = found.value;
+  report->k = found.k;
+  report->l = found.l;
   __threadfence_system();
-  report[0] = kind;
+  report->kind = found.kind;
 }
 
 template <typename Dtype>
 __global__ void FindEigenbasis(const int classes, const bool has_basis,
     const Dtype epsilon, const Dtype* C, Dtype* known, double* A, double* U,
-    Rotation* rotations, Dtype* basis, Dtype* eigenvalues, Dtype* report) {
+    JacobiRotation* rotations, Dtype* basis, Dtype* eigenvalues,
+    WrongCompatibility<Dtype>* report) {
   bool has_changed = !has_basis;
   for (int e = threadIdx.x; e < classes * classes; e += blockDim.x) {
     has_changed = has_changed || !(C[e] == known[e]);
@@ -389,32 +386,32 @@ template <typename Dtype>
 void GMFLayer<Dtype>::ApplyOperator(const Blob<Dtype>& in, Blob<Dtype>* out) {
   const int classes = in.shape(0), pixels = in.count(1);
   caffe_gpu_gemm<Dtype>(CblasTrans, CblasNoTrans, classes, pixels, classes, 1,
-      gpu_basis_.gpu_data(), in.gpu_data(), 0, rotated_.mutable_gpu_data());
+      gpu_.basis.gpu_data(), in.gpu_data(), 0, gpu_.rotated.mutable_gpu_data());
   ScaleEigenvectors<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<PixelBlocks(in.count()), kPixelThreads>>>(in.count(), pixels,
-          degrees_.gpu_data(), gpu_eigenvalues_.gpu_data(),
-          rotated_.mutable_gpu_data());
+          gpu_.degrees.gpu_data(), gpu_.eigenvalues.gpu_data(),
+          gpu_.rotated.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, classes, pixels, classes, 1,
-      gpu_basis_.gpu_data(), rotated_.gpu_data(), 0, out->mutable_gpu_data());
+      gpu_.basis.gpu_data(), gpu_.rotated.gpu_data(), 0,
+      out->mutable_gpu_data());
 }
 
 template <typename Dtype>
 void GMFLayer<Dtype>::Forward_gpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  CheckReport();
-  const GridOfHalf grid(StepFor(*bottom[0]), degrees_.shape(2));
+  StopIfWrong(*gpu_.report.get());
+  const GridOfHalf grid(StepFor(*bottom[0]), gpu_.degrees.shape(2));
   FindEigenbasis<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, JacobiThreads(grid.channels)>>>(grid.channels, has_basis_,
+      <<<1, JacobiThreads(grid.channels)>>>(grid.channels, gpu_.has_basis,
           std::numeric_limits<Dtype>::epsilon(), bottom[3]->gpu_data(),
-          gpu_compatibility_.mutable_gpu_data(),
-          gpu_scratch_.mutable_gpu_data(),
-          gpu_scratch_.mutable_gpu_data() + gpu_basis_.count(),
-          reinterpret_cast<Rotation*>(rotations_.mutable_gpu_data()),
-          gpu_basis_.mutable_gpu_data(), gpu_eigenvalues_.mutable_gpu_data(),
-          report_.mutable_cpu_data());
+          gpu_.compatibility.mutable_gpu_data(),
+          gpu_.matrices.mutable_gpu_data(),
+          gpu_.matrices.mutable_gpu_data() + gpu_.basis.count(),
+          gpu_.rotations.mutable_gpu_data(), gpu_.basis.mutable_gpu_data(),
+          gpu_.eigenvalues.mutable_gpu_data(), gpu_.report.get());
   CUDA_POST_KERNEL_CHECK;
-  has_basis_ = true;
+  gpu_.has_basis = true;
   if (grid.pixels == 0) {  // one column, and the odd ones are updated
     caffe_copy(
         top[0]->count(), bottom[0]->gpu_data(), top[0]->mutable_gpu_data());
@@ -424,13 +421,13 @@ void GMFLayer<Dtype>::Forward_gpu(
   GatherResiduals<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<PixelBlocks(num_gathered), kPixelThreads>>>(num_gathered, grid,
           bottom[0]->gpu_data(), bottom[1]->gpu_data(), bottom[2]->gpu_data(),
-          degrees_.mutable_gpu_data(), gpu_residuals_.mutable_gpu_data());
+          gpu_.degrees.mutable_gpu_data(), gpu_.residuals.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
-  ApplyOperator(gpu_residuals_, &solved_);
+  ApplyOperator(gpu_.residuals, &gpu_.solved);
   const int count = top[0]->count();
   MergeColumns<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<PixelBlocks(count), kPixelThreads>>>(count, grid, solved_.gpu_data(),
-          bottom[1]->gpu_data(), bottom[0]->gpu_data(),
+      <<<PixelBlocks(count), kPixelThreads>>>(count, grid,
+          gpu_.solved.gpu_data(), bottom[1]->gpu_data(), bottom[0]->gpu_data(),
           top[0]->mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
 }
@@ -438,8 +435,8 @@ void GMFLayer<Dtype>::Forward_gpu(
 template <typename Dtype>
 void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
-  CheckReport();
-  const GridOfHalf grid(StepFor(*bottom[0]), degrees_.shape(2));
+  StopIfWrong(*gpu_.report.get());
+  const GridOfHalf grid(StepFor(*bottom[0]), gpu_.degrees.shape(2));
   if (grid.pixels == 0) {
     if (propagate_down[0]) {
       caffe_copy(
@@ -453,16 +450,16 @@ void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
     }
     return;
   }
-  const int num_updated = gathered_.count();
+  const int num_updated = gpu_.gathered.count();
   GatherUpdated<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<PixelBlocks(num_updated), kPixelThreads>>>(
-          num_updated, grid, top[0]->gpu_diff(), gathered_.mutable_gpu_data());
+      <<<PixelBlocks(num_updated), kPixelThreads>>>(num_updated, grid,
+          top[0]->gpu_diff(), gpu_.gathered.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
-  Blob<Dtype>&h = solved_, &q = gathered_, &difference = rotated_;
-  ApplyOperator(gathered_, &h);
+  Blob<Dtype>&h = gpu_.solved, &q = gpu_.gathered, &difference = gpu_.rotated;
+  ApplyOperator(gpu_.gathered, &h);
   GradientFactors<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<PixelBlocks(num_updated), kPixelThreads>>>(num_updated, grid,
-          degrees_.gpu_data(), gpu_residuals_.gpu_data(), h.gpu_data(),
+          gpu_.degrees.gpu_data(), gpu_.residuals.gpu_data(), h.gpu_data(),
           bottom[1]->gpu_data(), top[0]->gpu_data(), q.mutable_gpu_data(),
           difference.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
@@ -493,7 +490,7 @@ void GMFLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   }
   if (propagate_down[3]) {
     const int classes = grid.channels, count = bottom[3]->count();
-    Dtype* const G = gpu_products_.mutable_gpu_data();
+    Dtype* const G = gpu_.product.mutable_gpu_data();
     caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasTrans, classes, classes,
         grid.pixels, 1, q.gpu_data(), difference.gpu_data(), 0, G);
     Symmetrise<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)

@@ -8,8 +8,22 @@
 #include "caffe/proto/caffe.pb.h"
 
 #include "gmf_kernels.hpp"
+#include "struct_blob.hpp"
 
 namespace caffe {
+
+/// What is wrong with C, if anything.
+template <typename Dtype>
+struct WrongCompatibility {
+  enum { kNothing, kNotFinite, kNegative } kind;
+  Dtype value;  // C at (k, l), or an eigenvalue
+  int k, l;
+};
+
+/// A rotation of two vectors in their plane.
+struct JacobiRotation {
+  double cosine, sine;
+};
 
 /**
  * @brief One half step of Gaussian mean field inference: the exact minimum of
@@ -75,38 +89,46 @@ class GMFLayer : public Layer<Dtype> {
       const vector<Blob<Dtype>*>& bottom) override;
 
  private:
+  /// What the CPU keeps from Forward to Backward, and scratch.
+  struct CpuState {
+    gmf::Eigenbasis<Dtype> eigenbasis() const {
+      return {basis.data(), basis_transposed.data(), eigenvalues.data()};
+    }
+    vector<Dtype> compatibility;  // the C that the next three belong to
+    vector<Dtype> basis, basis_transposed;  // U, a column for each eigenvalue
+    vector<Dtype> eigenvalues;
+    // Half rows (the columns of one parity), laid out as in gmf_kernels.hpp.
+    Blob<Dtype> kept_means, messages, weighted, residuals;
+  };
+
+  /// The same for the GPU. The updated columns lie side by side in arrays of
+  /// K x pixels, pixels = N x H x half, without padding.
+  struct GpuState {
+    bool has_basis = false;
+    Blob<Dtype> compatibility;  // the C that the next two belong to
+    Blob<Dtype> basis, eigenvalues;
+    Blob<double> matrices;                 // scratch, 2 x K x K
+    StructBlob<JacobiRotation> rotations;  // scratch, (K + 1) / 2
+    Blob<Dtype> product;                   // G
+    GpuReport<WrongCompatibility<Dtype>> report;
+    Blob<Dtype> degrees;                    // N x H x half
+    Blob<Dtype> residuals;                  // m - S r
+    Blob<Dtype> gathered, rotated, solved;  // scratch
+  };
+
+  /// The sizes of the half step on these means.
   gmf::HalfStep StepFor(const Blob<Dtype>& means) const;
-  /// Brings basis_, basis_transposed_ and eigenvalues_ up to date with C.
+  /// Brings the CPU's eigenbasis up to date with C.
   void Diagonalise(const Blob<Dtype>& compatibility);
-  /// Stops, because C holds a value that is not finite at (k, l).
-  void RejectValue(Dtype value, int k, int l) const;
-  /// Stops, because C has an eigenvalue below 0.
-  void RejectEigenvalue(Dtype value) const;
-  /// Stops if an earlier pass on the GPU met such a C. To wait for the GPU
-  /// within a pass would cost more than the layer does, so the means are NaN
-  /// then, and the layer's next pass says why.
-  void CheckReport() const;
+  /// Stops if there is something wrong with C, and says what.
+  void StopIfWrong(const WrongCompatibility<Dtype>& found) const;
   /// out = A^-1 C in for each updated pixel; both are K x pixels, on the GPU.
   void ApplyOperator(const Blob<Dtype>& in, Blob<Dtype>* out);
 
   const int parity_;
   int window_;
-  vector<Dtype> compatibility_;  // the C that the next three belong to
-  vector<Dtype> basis_, basis_transposed_;  // U, a column for each eigenvalue
-  vector<Dtype> eigenvalues_;
-  // Half rows (the columns of one parity), laid out as in gmf_kernels.hpp.
-  Blob<Dtype> kept_means_, messages_, weighted_, residuals_;
-  // On the GPU: the C that U and lambda belong to, scratch to find them with,
-  // and a product before it is made symmetric.
-  Blob<Dtype> gpu_compatibility_, gpu_basis_, gpu_eigenvalues_, gpu_products_;
-  Blob<double> gpu_scratch_, rotations_;  // 2 x K x K, (K + 1) / 2 x 2
-  bool has_basis_;
-  // What is wrong with C, read by the CPU: 1 for a value, at k, l; 2 for an
-  // eigenvalue; 0 for nothing. Then the value, k, l.
-  Blob<Dtype> report_;
-  // The degrees of the updated pixels (N x H x half) and their m - S r, which
-  // Backward reads, and scratch: K x (N x H x half).
-  Blob<Dtype> degrees_, gpu_residuals_, gathered_, rotated_, solved_;
+  CpuState cpu_;
+  GpuState gpu_;
 };
 
 /// @brief The half step for columns 0, 2, 4, ...; comes first in a GMF layer.

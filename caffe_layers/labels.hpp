@@ -10,6 +10,8 @@
 #include "caffe/common.hpp"
 #include "caffe/proto/caffe.pb.h"
 
+#include "struct_blob.hpp"
+
 namespace caffe {
 
 /// For CheckLabels(): every integer from 0 on names a class.
@@ -37,11 +39,11 @@ void CheckLabelShape(const std::string& layer, const std::string& map_name,
       << ". Give the layer labels of the same height and width.";
 }
 
-/// The blocks of the losses' kernels: 256 threads are 8 warps, enough to hide
-/// the latency of memory, and each leaves one sum.
-const int kLossThreads = 256;
-inline int LossBlocks(int count) {
-  return (count + kLossThreads - 1) / kLossThreads;
+/// Stops if a gradient of the labels, bottom 1, is wanted.
+inline void CheckNoLabelGradient(
+    const std::string& layer, const vector<bool>& propagate_down) {
+  CHECK(!propagate_down[1])
+      << "Layer " << layer << ": cannot backpropagate to the labels.";
 }
 
 /// Stops, because a label is neither 0..num_classes-1 nor ignored.
@@ -78,20 +80,21 @@ void CheckLabels(const std::string& layer, const Blob<Dtype>& labels,
   }
 }
 
-/**
- * @brief Stops if an earlier pass on the GPU met a wrong label. To wait for the
- * GPU within a pass would cost more than the loss does, so the loss is NaN
- * then, and the layer's next pass says why.
- * @param report what FinishLoss in loss_sum.cuh left: whether there is one, its
- * value, n, y, x. Both sides use the CPU's memory of the blob, which the GPU
- * reaches because Caffe locks the pages in GPU mode.
- */
+/// A wrong label that a kernel found, if is_found.
+struct WrongLabel {
+  int is_found;
+  double label;
+  int n, y, x;
+};
+
+/// Stops if an earlier pass on the GPU met a wrong label.
 inline void CheckReportedLabel(const std::string& layer,
-    const Blob<double>& report, int num_classes, const LossParameter& param) {
-  const double* const found = report.cpu_data();
-  if (found[0]) {
+    GpuReport<WrongLabel>* report, int num_classes,
+    const LossParameter& param) {
+  const WrongLabel& wrong = *report->get();
+  if (wrong.is_found) {
     RejectLabel(
-        layer, found[1], found[2], found[3], found[4], num_classes, param);
+        layer, wrong.label, wrong.n, wrong.y, wrong.x, num_classes, param);
   }
 }
 

@@ -34,9 +34,7 @@ void MarginLossLayer<Dtype>::Reshape(
   LossLayer<Dtype>::Reshape(bottom, top);
   rival_.Reshape(bottom[1]->shape());
   normalizer_.Reshape(vector<int>(1, 1));
-  block_loss_.Reshape(vector<int>(1, LossBlocks(rival_.count())));
-  block_counts_.Reshape(vector<int>(1, 2 * block_loss_.count()));
-  report_.Reshape(vector<int>(1, 5));
+  block_sums_.Reshape(LossBlocks(rival_.count()));
 }
 
 template <typename Dtype>
@@ -108,8 +106,7 @@ void MarginLossLayer<Dtype>::Forward_cpu(
 template <typename Dtype>
 void MarginLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
-  CHECK(!propagate_down[1]) << "Layer " << this->layer_param_.name()
-                            << ": cannot backpropagate to the labels.";
+  CheckNoLabelGradient(this->layer_param_.name(), propagate_down);
   if (!propagate_down[0]) { return; }
   const int num_classes = bottom[0]->channels();
   const int num_pixels = bottom[0]->count(2);

@@ -10,8 +10,8 @@ namespace caffe {
 template <typename Dtype>
 __global__ void MarginLossForward(const int count, const int num_classes,
     const int plane, const Dtype margin, const Dtype ignore_label,
-    const Dtype* scores, const Dtype* labels, int* rivals, double* block_loss,
-    int* block_counts) {
+    const Dtype* scores, const Dtype* labels, int* rivals,
+    LossSum* block_sums) {
   LossSum own = {0, 0, INT_MAX};
   const int index = blockIdx.x * kLossThreads + threadIdx.x;
   if (index < count) {
@@ -42,11 +42,7 @@ __global__ void MarginLossForward(const int count, const int num_classes,
     rivals[index] = rival;
   }
   const LossSum sum = SumOverBlock(own);
-  if (threadIdx.x == 0) {
-    block_loss[blockIdx.x] = sum.loss;
-    block_counts[2 * blockIdx.x] = sum.num_valid;
-    block_counts[2 * blockIdx.x + 1] = sum.first_wrong;
-  }
+  if (threadIdx.x == 0) { block_sums[blockIdx.x] = sum; }
 }
 
 // Again a thread for each pixel, which writes its gradient in every plane.
@@ -73,28 +69,27 @@ void MarginLossLayer<Dtype>::Forward_gpu(
   const LossParameter& loss_param = this->layer_param_.loss_param();
   const int num_classes = bottom[0]->channels();
   CheckReportedLabel(
-      this->layer_param_.name(), report_, num_classes, loss_param);
-  const int blocks = block_loss_.count();
+      this->layer_param_.name(), &report_, num_classes, loss_param);
+  const int blocks = LossBlocks(rival_.count());
   MarginLossForward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<blocks, kLossThreads>>>(rival_.count(), num_classes,
           bottom[0]->count(2), this->layer_param_.margin_loss_param().margin(),
           IgnoreLabel<Dtype>(loss_param), bottom[0]->gpu_data(),
           bottom[1]->gpu_data(), rival_.mutable_gpu_data(),
-          block_loss_.mutable_gpu_data(), block_counts_.mutable_gpu_data());
+          block_sums_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   FinishLoss<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kLossThreads>>>(blocks, block_loss_.gpu_data(),
-          block_counts_.gpu_data(), FixedNormalizer(), bottom[1]->height(),
-          bottom[1]->width(), bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
-          normalizer_.mutable_gpu_data(), report_.mutable_cpu_data());
+      <<<1, kLossThreads>>>(blocks, block_sums_.mutable_gpu_data(),
+          FixedNormalizer(), bottom[1]->height(), bottom[1]->width(),
+          bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
+          normalizer_.mutable_gpu_data(), report_.get());
   CUDA_POST_KERNEL_CHECK;
 }
 
 template <typename Dtype>
 void MarginLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
-  CHECK(!propagate_down[1]) << "Layer " << this->layer_param_.name()
-                            << ": cannot backpropagate to the labels.";
+  CheckNoLabelGradient(this->layer_param_.name(), propagate_down);
   if (!propagate_down[0]) { return; }
   const int count = rival_.count();
   MarginLossBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)

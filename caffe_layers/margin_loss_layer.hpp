@@ -8,6 +8,8 @@
 #include "caffe/layers/loss_layer.hpp"
 #include "caffe/proto/caffe.pb.h"
 
+#include "loss_sum.hpp"
+
 namespace caffe {
 
 /**
@@ -59,10 +61,9 @@ class MarginLossLayer : public LossLayer<Dtype> {
   Blob<int> rival_;
   /// What Forward divided the sum by, one number.
   Blob<Dtype> normalizer_;
-  // On the GPU: each block's loss, and how many labels it found valid and the
-  // first wrong one; see loss_sum.cuh. The report is read by the CPU.
-  Blob<double> block_loss_, report_;
-  Blob<int> block_counts_;
+  // On the GPU: what each block found, and a wrong label.
+  StructBlob<LossSum> block_sums_;
+  GpuReport<WrongLabel> report_;
 };
 
 }  // namespace caffe

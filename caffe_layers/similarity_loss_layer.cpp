@@ -65,9 +65,7 @@ void SimilarityLossLayer<Dtype>::Reshape(
       bottom[0]->channels());
   LossLayer<Dtype>::Reshape(bottom, top);
   normalizer_.Reshape(vector<int>(1, 1));
-  block_loss_.Reshape(vector<int>(1, LossBlocks(bottom[0]->count())));
-  block_counts_.Reshape(vector<int>(1, 2 * block_loss_.count()));
-  report_.Reshape(vector<int>(1, 5));
+  block_sums_.Reshape(LossBlocks(bottom[0]->count()));
 }
 
 template <typename Dtype>
@@ -110,8 +108,7 @@ void SimilarityLossLayer<Dtype>::Forward_cpu(
 template <typename Dtype>
 void SimilarityLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
-  CHECK(!propagate_down[1]) << "Layer " << this->layer_param_.name()
-                            << ": cannot backpropagate to the labels.";
+  CheckNoLabelGradient(this->layer_param_.name(), propagate_down);
   if (!propagate_down[0]) { return; }
   const Dtype ignore_label =
       IgnoreLabel<Dtype>(this->layer_param_.loss_param());

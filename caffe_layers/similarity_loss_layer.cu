@@ -23,7 +23,7 @@ __device__ inline int KindOfPair(const PixelPair pair, const PairGrid grid,
 template <typename Dtype>
 __global__ void SimilarityLossForward(const int count, const PairGrid grid,
     const Dtype h, const Dtype ignore_label, const Dtype* similarities,
-    const Dtype* labels, double* block_loss, int* block_counts) {
+    const Dtype* labels, LossSum* block_sums) {
   LossSum own = {0, 0, INT_MAX};
   const int index = blockIdx.x * kLossThreads + threadIdx.x;
   if (index < count) {
@@ -42,11 +42,7 @@ __global__ void SimilarityLossForward(const int count, const PairGrid grid,
     }
   }
   const LossSum sum = SumOverBlock(own);
-  if (threadIdx.x == 0) {
-    block_loss[blockIdx.x] = sum.loss;
-    block_counts[2 * blockIdx.x] = sum.num_valid;
-    block_counts[2 * blockIdx.x + 1] = sum.first_wrong;
-  }
+  if (threadIdx.x == 0) { block_sums[blockIdx.x] = sum; }
 }
 
 template <typename Dtype>
@@ -69,29 +65,27 @@ void SimilarityLossLayer<Dtype>::Forward_gpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const LossParameter& loss_param = this->layer_param_.loss_param();
   CheckReportedLabel(
-      this->layer_param_.name(), report_, kAnyNumberOfClasses, loss_param);
+      this->layer_param_.name(), &report_, kAnyNumberOfClasses, loss_param);
   const int count = bottom[0]->count(), blocks = LossBlocks(count);
   SimilarityLossForward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<blocks, kLossThreads>>>(count, GridOf(*bottom[0]),
           this->layer_param_.similarity_loss_param().threshold(),
           IgnoreLabel<Dtype>(loss_param), bottom[0]->gpu_data(),
-          bottom[1]->gpu_data(), block_loss_.mutable_gpu_data(),
-          block_counts_.mutable_gpu_data());
+          bottom[1]->gpu_data(), block_sums_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   const int mean_over_valid = 0;
   FinishLoss<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kLossThreads>>>(blocks, block_loss_.gpu_data(),
-          block_counts_.gpu_data(), mean_over_valid, bottom[1]->height(),
-          bottom[1]->width(), bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
-          normalizer_.mutable_gpu_data(), report_.mutable_cpu_data());
+      <<<1, kLossThreads>>>(blocks, block_sums_.mutable_gpu_data(),
+          mean_over_valid, bottom[1]->height(), bottom[1]->width(),
+          bottom[1]->gpu_data(), top[0]->mutable_gpu_data(),
+          normalizer_.mutable_gpu_data(), report_.get());
   CUDA_POST_KERNEL_CHECK;
 }
 
 template <typename Dtype>
 void SimilarityLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
     const vector<bool>& propagate_down, const vector<Blob<Dtype>*>& bottom) {
-  CHECK(!propagate_down[1]) << "Layer " << this->layer_param_.name()
-                            << ": cannot backpropagate to the labels.";
+  CheckNoLabelGradient(this->layer_param_.name(), propagate_down);
   if (!propagate_down[0]) { return; }
   const int count = bottom[0]->count();
   SimilarityLossBackward<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)

@@ -8,6 +8,7 @@
 #include "caffe/layers/loss_layer.hpp"
 #include "caffe/proto/caffe.pb.h"
 
+#include "loss_sum.hpp"
 #include "neighbourhood.hpp"
 
 namespace caffe {
@@ -67,10 +68,9 @@ class SimilarityLossLayer : public LossLayer<Dtype> {
 
   /// How many pairs of the batch Forward found valid, at least 1.
   Blob<Dtype> normalizer_;
-  // On the GPU: each block's loss, and how many labels it found valid and the
-  // first wrong one; see loss_sum.cuh. The report is read by the CPU.
-  Blob<double> block_loss_, report_;
-  Blob<int> block_counts_;
+  // On the GPU: what each block found, and a wrong label.
+  StructBlob<LossSum> block_sums_;
+  GpuReport<WrongLabel> report_;
 };
 
 }  // namespace caffe

@@ -87,6 +87,7 @@ class DevicePointer {
     return begin_[at];
   }
   T& operator*() const { return (*this)[0]; }
+  T* operator->() const { return &(*this)[0]; }
   DevicePointer operator+(ptrdiff_t n) const {
     return DevicePointer(pointer_ + n, begin_, end_);
   }
